@@ -1,0 +1,1 @@
+../../agentgov/__init__.py

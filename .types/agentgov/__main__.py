@@ -1,0 +1,1 @@
+../../agentgov/__main__.py

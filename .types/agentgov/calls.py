@@ -1,0 +1,1 @@
+../../agentgov/calls.py

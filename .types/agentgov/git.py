@@ -1,0 +1,1 @@
+../../agentgov/git.py

@@ -1,0 +1,1 @@
+"""What may happen and what may land: effects, policy, review and promotion."""

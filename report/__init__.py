@@ -1,0 +1,1 @@
+"""Reading the record: views without printing, for people and for other tools."""
