@@ -1,0 +1,95 @@
+"""Which values of an environment are secrets, and how they may be spelled in what is stored.
+
+Rules this module keeps:
+    * Only variables whose names speak of secrets give values; a value shorter than eight characters, a common
+      word, a number, a path or an address without a password would blacken ordinary text and is left out.
+    * Forty or 64 hexadecimal digits are ids, never secrets.
+    * A value is looked for as it is, as JSON spells it (once and twice escaped), and percent-encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import quote, unquote, urlsplit
+
+MINIMUM_LENGTH = 8
+
+_NAME = re.compile(
+    r"passw|passphrase|passwd|(?:^|_)pass$|(?:^|_)pwd$(?<!^pwd)|secret|token(?!s|iz)|api_?key|access_?key|private_?key"
+    r"|credential|(?:^|_)auth(?:$|_(?!sock))|_key$|(?:^|_)pat$|_dsn$|database_url|redis_url|connection_string|webhook",
+    re.IGNORECASE,
+)
+_PATH = re.compile(r"^(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s+=]*$")
+_ID = re.compile(r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")
+_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# fmt: off
+_COMMON = frozenset(
+    {
+        "administrator", "anonymous", "anthropic", "authenticated", "authorization", "automatic",
+        "basicauth", "changeit", "changeme", "database", "default-token", "development", "disabled",
+        "elasticsearch", "enabled", "environment", "external", "foobarbaz", "github-actions",
+        "gnome-keyring", "guest1234", "interactive", "keychain", "keycloak", "libsecret", "localhost",
+        "manager", "manager-core", "mariadb", "minioadmin", "mongodb", "mypassword", "mysecret",
+        "mysecretkey", "none-none", "notasecret", "optional", "osxkeychain", "password", "passwords",
+        "placeholder", "postgres", "postgresql", "production", "rabbitmq", "required", "secretservice",
+        "sensitive", "supersecret", "superuser", "test-token", "test1234", "testing1", "testpass",
+        "testpassword", "undefined", "unlimited", "username", "wincred", "workspace",
+    }
+)
+# fmt: on
+
+
+def literals_of(env: Mapping[str, str], extra_values: Iterable[str] = ()) -> tuple[bytes, ...]:
+    """Return the spellings to look for, the longest first, each once."""
+    spellings: set[bytes] = set()
+    for value in [*(value for name, value in env.items() if _NAME.search(name)), *extra_values]:
+        for secret in _secrets_in(value):
+            spellings.update(_spellings(secret))
+    return tuple(sorted(spellings, key=lambda spelling: (-len(spelling), spelling)))
+
+
+def _secrets_in(value: str) -> Iterator[str]:
+    value = value.strip()
+    if _ADDRESS.match(value):
+        yield from _passwords_of(value)
+    elif is_worth_hiding(value):
+        yield value
+        # A private key handed in as a variable is printed line by line as often as whole.
+        yield from (line for line in value.splitlines() if line != value and _is_key_line(line))
+
+
+def _passwords_of(address: str) -> Iterator[str]:
+    try:
+        password = urlsplit(address).password
+    except ValueError:
+        return
+    for spelling in {password or "", unquote(password or "")}:
+        if is_worth_hiding(spelling):
+            yield spelling
+
+
+def is_worth_hiding(value: str) -> bool:
+    """Whether replacing `value` everywhere hides a secret rather than ordinary text."""
+    return (
+        len(value) >= MINIMUM_LENGTH
+        and value.lower() not in _COMMON
+        and not value.replace(".", "").replace("-", "").isdecimal()
+        and len(set(value)) > 2
+        and not _PATH.match(value)
+        and not _ID.match(value)
+    )
+
+
+def _is_key_line(line: str) -> bool:
+    return len(line) >= 32 and " " not in line
+
+
+def _spellings(secret: str) -> Iterator[bytes]:
+    yield secret.encode("utf-8", "surrogateescape")
+    once = json.dumps(secret)[1:-1]
+    yield once.encode()
+    yield json.dumps(secret, ensure_ascii=False)[1:-1].encode("utf-8", "surrogateescape")
+    yield json.dumps(once)[1:-1].encode()
+    yield quote(secret, safe="", errors="surrogateescape").encode()

@@ -1,0 +1,202 @@
+"""The curated patterns of the redaction funnel.
+
+Each rule names the keywords that must stand in the text before its pattern is tried, and the pattern is tried
+only at the keyword. There is no rule on entropy: half of what such rules find is commit ids, hashes and test data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from re import Pattern
+
+# In JSON text the letter before a secret may be the end of an escape such as \n, which is no part of a word.
+_START = rb"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf]))"
+_END = rb"(?![A-Za-z0-9_])"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of secret: `pattern` is matched where a keyword stands; its group ``secret`` is redacted."""
+
+    kind: bytes
+    keywords: tuple[bytes, ...]
+    pattern: Pattern[bytes]
+    any_case: bool = False
+    accept: Callable[[bytes], bool] | None = None
+
+
+def _token(kind: bytes, keywords: tuple[bytes, ...], body: bytes, *, end: bytes = _END) -> Rule:
+    return Rule(kind, keywords, re.compile(_START + rb"(?P<secret>" + body + rb")" + end))
+
+
+def _holds_key_material(secret: bytes) -> bool:
+    """Code that only names the armour lines holds no key."""
+    return re.search(rb"[A-Za-z0-9+/]{32}", secret) is not None
+
+
+def _is_no_placeholder(secret: bytes) -> bool:
+    return not _PLACEHOLDER.search(secret)
+
+
+_PLACEHOLDER = re.compile(
+    rb"^[$%<{*]|\$\{|\{\{|<[a-z]|\*\*\*|^x+$|xxxx|\.\.\.|^%|your[_-]|example|changeme|placeholder|dummy"
+    rb"|^(?:op|vault|arn|https?|file|env|secret)(?::|$)|^pass(?:word|wd)?$",
+    re.IGNORECASE,
+)
+
+_PRIVATE_KEY = re.compile(
+    rb"(?P<secret>-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
+    rb"(?:(?:[^-]++|-(?!----))*+-----END [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
+    # The end is missing when a tool cut its output: take the armour that is there.
+    rb"|(?:[A-Za-z0-9+/=]++|[ \t\r\n:,+-](?!----)|\\{1,8}[nrt])*+))"
+)
+_URL = re.compile(rb"://[^/\s:@\"'\\<>]{0,128}:(?P<secret>[^@/\s\"'\\<>]{3,256})@[A-Za-z0-9\[_.-]")
+_AUTHORIZATION = re.compile(
+    rb"authorization[\\]{0,8}[\"']?\s{0,4}[:=,]\s{0,4}[\\]{0,8}[\"']?"
+    rb"(?:bearer|basic|token|bot|apikey)\s{1,4}(?P<secret>[A-Za-z0-9+/=_.~:-]{8,4096})",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(
+    rb"bearer\s{1,2}(?P<secret>(?=[A-Za-z_.~+/-]{0,64}[0-9])[A-Za-z0-9+/=_.~-]{20,4096})", re.IGNORECASE
+)
+_CURL_USER = re.compile(
+    rb"curl[^\n|;]{1,256}?\s(?:-u|--user)[ =]?[\\]{0,2}[\"']?[^\s:\"'\\]{1,64}:(?P<secret>[^\s\"'\\]{4,128})"
+)
+_NETRC = re.compile(rb"login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}(?P<secret>[^\s\"'\\]{4,128})")
+_AZURE = re.compile(rb"AccountKey=(?P<secret>[A-Za-z0-9+/]{40,}={0,2})")
+_SLACK_HOOK = re.compile(rb"hooks\.slack\.com/(?:services|workflows)/(?P<secret>[A-Za-z0-9/_-]{20,256})")
+
+RULES: tuple[Rule, ...] = (
+    Rule(b"private-key", (b"-----BEGIN ",), _PRIVATE_KEY, accept=_holds_key_material),
+    _token(b"aws-key-id", (b"AKIA", b"ASIA", b"ABIA", b"ACCA"), rb"A[KSBC][IC]A[A-Z2-7]{16}"),
+    _token(b"github", (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"), rb"gh[pousr]_[A-Za-z0-9]{36,255}"),
+    _token(b"github", (b"github_pat_",), rb"github_pat_[A-Za-z0-9_]{60,255}"),
+    _token(
+        b"gitlab",
+        (b"glpat-", b"gldt-", b"glrt-", b"glptt-", b"glcbt-", b"glsoat-", b"glft-"),
+        rb"gl(?:pat|dt|rt|ptt|cbt|soat|ft)-[A-Za-z0-9_.-]{20,300}",
+    ),
+    _token(b"slack", (b"xox",), rb"xox[abeoprs](?:\.xox[a-z])?-(?=[A-Za-z-]{0,64}[0-9])[A-Za-z0-9-]{10,300}"),
+    _token(b"slack", (b"xapp-",), rb"xapp-[0-9]-[A-Za-z0-9-]{20,300}"),
+    Rule(b"slack-webhook", (b"hooks.slack.com/",), _SLACK_HOOK),
+    _token(
+        b"stripe",
+        (b"sk_live_", b"sk_test_", b"rk_live_", b"rk_test_"),
+        rb"[sr]k_(?:live|test)_[A-Za-z0-9]{16,250}",
+    ),
+    _token(b"stripe-webhook", (b"whsec_",), rb"whsec_[A-Za-z0-9+/=]{24,250}"),
+    _token(b"google", (b"AIza",), rb"AIza[0-9A-Za-z_-]{35}", end=rb"(?![0-9A-Za-z_-])"),
+    _token(b"google-oauth", (b"ya29.",), rb"ya29\.[0-9A-Za-z_-]{20,2048}"),
+    _token(b"google-oauth", (b"GOCSPX-",), rb"GOCSPX-[0-9A-Za-z_-]{24,64}"),
+    _token(b"anthropic", (b"sk-ant-",), rb"sk-ant-[A-Za-z0-9]{2,16}-[A-Za-z0-9_-]{20,255}"),
+    _token(
+        b"openai",
+        (b"sk-",),
+        rb"sk-(?:(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{20,255}|or-v1-[0-9a-f]{64}|[A-Za-z0-9]{32,255})",
+    ),
+    _token(b"npm", (b"npm_",), rb"npm_[A-Za-z0-9]{36}"),
+    _token(b"pypi", (b"pypi-AgE",), rb"pypi-AgE[A-Za-z0-9_-]{50,1024}"),
+    _token(b"jwt", (b"eyJ",), rb"eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,16384}\.[A-Za-z0-9_-]{8,4096}"),
+    _token(b"sendgrid", (b"SG.",), rb"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
+    _token(b"huggingface", (b"hf_",), rb"hf_[A-Za-z0-9]{34}"),
+    _token(b"digitalocean", (b"dop_v1_", b"doo_v1_", b"dor_v1_"), rb"do[opr]_v1_[a-f0-9]{64}"),
+    _token(b"shopify", (b"shpat_", b"shpca_", b"shppa_", b"shpss_"), rb"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}"),
+    _token(b"databricks", (b"dapi",), rb"dapi[a-f0-9]{32}(?:-[0-9])?"),
+    _token(b"linear", (b"lin_api_",), rb"lin_api_[A-Za-z0-9]{40}"),
+    _token(b"docker", (b"dckr_pat_",), rb"dckr_pat_[A-Za-z0-9_-]{20,64}"),
+    _token(b"atlassian", (b"ATATT3",), rb"ATATT3[A-Za-z0-9_=-]{50,300}"),
+    _token(b"vault", (b"hvs.", b"hvb."), rb"hv[sb]\.[A-Za-z0-9_-]{24,300}"),
+    _token(b"age", (b"AGE-SECRET-KEY-1",), rb"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
+    _token(b"grafana", (b"glsa_",), rb"glsa_[A-Za-z0-9]{32}_[a-fA-F0-9]{8}"),
+    _token(b"rubygems", (b"rubygems_",), rb"rubygems_[a-f0-9]{48}"),
+    Rule(b"azure", (b"AccountKey=",), _AZURE),
+    Rule(b"url-password", (b"://",), _URL, accept=_is_no_placeholder),
+    Rule(b"authorization", (b"authorization",), _AUTHORIZATION, any_case=True, accept=_is_no_placeholder),
+    Rule(b"bearer", (b"bearer ",), _BEARER, any_case=True),
+    Rule(b"curl-user", (b"curl ",), _CURL_USER, accept=_is_no_placeholder),
+    Rule(b"netrc", (b"login ",), _NETRC, accept=_is_no_placeholder),
+)
+
+GENERIC_KEYWORDS: tuple[tuple[bytes, bytes], ...] = (
+    (b"passw", b"password"),
+    (b"passphrase", b"password"),
+    (b"secret", b"secret"),
+    (b"token", b"token"),
+    (b"api_key", b"api-key"),
+    (b"api-key", b"api-key"),
+    (b"apikey", b"api-key"),
+    (b"access_key", b"api-key"),
+    (b"accesskey", b"api-key"),
+    (b"private_key", b"private-key"),
+    (b"credential", b"credential"),
+)
+
+_NAME_END = rb"(?:ord|d)?(?:[_-]?(?:access[_-]?)?(?:key|token|value|base))?[0-9]{0,2}(?![A-Za-z0-9_-])"
+_ASSIGN = re.compile(
+    _NAME_END + rb"(?P<close>[\\]{0,8}[\"'`]?\]?)(?P<pad>[ \t]{0,8})"
+    rb"(?::[ \t]?(?:str|String|string|bytes)[ \t]{0,2})?(?:=>|:=|=|:)(?!=)[ \t]{0,8}"
+    rb"(?:(?P<quote>[\\]{0,8}[\"'`])(?P<quoted>[^\r\n]{8,512}?)(?<!\\)(?P=quote)"
+    rb"|(?P<bare>[A-Za-z0-9_/+=.~!@#^*:-]{8,512})(?=$|[\s&;\"'\\|<>]))",
+    re.IGNORECASE,
+)
+_FLAG = re.compile(
+    _NAME_END + rb"(?:=|[ \t]{1,4}|[\\]{0,8}[\"'],[ \t\n]{0,8}[\\]{0,8}[\"'])[\\]{0,2}[\"']?"
+    rb"(?P<bare>[^\s\"'\\,;|<>()]{8,512})",
+    re.IGNORECASE,
+)
+_FLAG_BEFORE = re.compile(rb"--[A-Za-z0-9_-]{0,32}$")
+_PATH = re.compile(rb"^(?:~|\.{1,2})?(?:/[\w.@-]+)+/?$|^[\w.-]+/[\w./-]+\.[a-z]{1,5}$")
+_DOTTED_NAME = re.compile(rb"^[A-Za-z_$]\w*(?:(?:\.|::|->|-)[A-Za-z_]\w*)+$")
+_SNAKE_NAME = re.compile(rb"^[A-Za-z]+(?:_[A-Za-z0-9]+)+$|^[a-z]+(?:[A-Z][a-z]+)+[0-9]?$")
+
+
+def generic_secret(value: bytes, name_start: int, name_end: int) -> tuple[int, int] | None:
+    """Find the literal assigned to the name that holds `value[name_start:name_end]`.
+
+    Returns:
+        The span of the secret, or None when nothing is assigned there, or what is assigned is not a literal
+        secret (a name, a call, a path, a placeholder, prose).
+    """
+    if _FLAG_BEFORE.search(value, max(0, name_start - 34), name_start):
+        match = _FLAG.match(value, name_end)
+        if (
+            match is not None
+            and not match["bare"].startswith(b"-")
+            and _is_bare_secret(match["bare"], loud=False)
+        ):
+            return match.span("bare")
+    match = _ASSIGN.match(value, name_end)
+    if match is None:
+        return None
+    if match["quoted"] is not None:
+        return match.span("quoted") if _is_quoted_secret(match["quoted"]) else None
+    # NAME=value in capitals is a shell's or a .env file's way to write it, and never a keyword argument.
+    loud = value[name_start:name_end].isupper() and not match["pad"]
+    return match.span("bare") if _is_bare_secret(match["bare"], loud=loud) else None
+
+
+def _is_ruled_out(secret: bytes) -> bool:
+    return bool(_PLACEHOLDER.search(secret) or _PATH.match(secret))
+
+
+def _is_quoted_secret(secret: bytes) -> bool:
+    if _is_ruled_out(secret) or re.search(rb"[\s(){}<>]", secret):
+        return False
+    # Words joined by - _ . are names of things; a digit, a symbol or a stray capital is not how names look.
+    if re.search(rb"[0-9]|[^A-Za-z_.,\\-]", secret):
+        return True
+    return not _SNAKE_NAME.match(secret) and re.search(rb"[a-z][A-Z]", secret) is not None
+
+
+def _is_bare_secret(secret: bytes, *, loud: bool) -> bool:
+    if _is_ruled_out(secret):
+        return False
+    if loud:
+        return True
+    if _SNAKE_NAME.match(secret):
+        return False
+    if _DOTTED_NAME.match(secret) and not re.search(rb"[0-9].*[0-9]", secret):
+        return False
+    return bool(re.search(rb"[0-9]", secret) and re.search(rb"[A-Za-z]", secret))
