@@ -1,7 +1,7 @@
 """Files that survive a crash, folders that nobody else reads, and the lock that is never replaced.
 
-Rules: a file is replaced whole or not at all, and is on disk when the function returns; a lock is `flock` on a
-file that is never renamed or removed, because a lock on a replaced file is held by nobody; a private folder
+Rules: a file is replaced whole or not at all, and is on disk when the function returns; a lock is `flock` on
+a file that is never renamed or removed, because a lock on a replaced file is held by nobody; a private folder
 belongs to this user and is not a link.
 """
 
@@ -124,7 +124,9 @@ class FileLock:
             ConflictError: AG0005, when somebody else held it for the whole time.
         """
         if self._fd is not None:
-            raise ConflictError("this lock is already held by the same object", id="AG0005", where=str(self._path))
+            raise ConflictError(
+                "this lock is already held by the same object", id="AG0005", where=str(self._path)
+            )
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             self._wait(fd, timeout_seconds)

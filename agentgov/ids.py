@@ -1,7 +1,7 @@
 """Names of runs and of moments in a run, as people type them and as the record holds them.
 
-Rules: a run id is five characters of lower-case Crockford base32, so that nobody reads `l` for `1`; a prefix is
-accepted wherever a person types one; a number that does not print back identically is refused.
+Rules: a run id is five characters of lower-case Crockford base32, so that nobody reads `l` for `1`; a prefix
+is accepted wherever a person types one; a number that does not print back identically is refused.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -77,7 +77,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def git() -> GitRunner:
-    """Runs the user's own git in a repository, as the user would, and returns its output without the last LF."""
+    """Runs the user's own git in a repository, as the user would; returns the output without the last LF."""
 
     def run(repo: Path, *args: str | Path, input: bytes | None = None, check: bool = True) -> str:
         done = subprocess.run(
@@ -116,11 +116,11 @@ def make_repo(tmp_path: Path, git: GitRunner) -> MakeRepo:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateHome]:
+def state(tmp_path: Path) -> StateHome:
     """A state folder of its own, made already."""
     home = StateHome(tmp_path / "state")
     home.create()
-    yield home
+    return home
 
 
 @pytest.fixture

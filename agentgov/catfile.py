@@ -1,0 +1,128 @@
+"""Objects read through one long-lived `git cat-file`, each checked against its own name.
+
+Rule: what is returned has been hashed here. Git trusts the index of a pack: with a swapped `.idx` it prints
+other content under a name, and says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from types import TracebackType
+from typing import IO
+
+from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
+from agentgov.gitcall import Git
+from agentgov.gitnames import check_oid, hash_object
+
+
+class CatFile:
+    """A reader of objects. Use it as a context manager, or close it; threads may share one.
+
+    Args:
+        git: The repository to read from.
+    """
+
+    def __init__(self, git: Git) -> None:
+        self._git = git
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, oid: str) -> tuple[str, bytes]:
+        """Return an object's kind and content.
+
+        Raises:
+            UsageError: AG0015, when `oid` is not a full object name.
+            IncompleteError: AG0017, when the object is not there.
+            BrokenRecordError: AG0018, when what is there is not what the name says, or cannot be read.
+        """
+        check_oid(oid)
+        with self._lock:
+            kind, size_bytes, stdout = self._ask(b"contents", oid)
+            data = stdout.read(size_bytes)
+            if len(data) != size_bytes or stdout.read(1) != b"\n":
+                self._stop()
+                raise _unreadable(oid)
+        if hash_object(kind.encode(), data, "sha1" if len(oid) == 40 else "sha256") != oid:
+            raise BrokenRecordError(f"object {oid} holds something else than its name says", id="AG0018")
+        return kind, data
+
+    def info(self, oid: str) -> tuple[str, int] | None:
+        """Return an object's kind and size in bytes as git says them, unchecked; None when it is not there.
+
+        Raises:
+            UsageError: AG0015, when `oid` is not a full object name.
+            BrokenRecordError: AG0018, when git cannot read it.
+        """
+        check_oid(oid)
+        with self._lock:
+            try:
+                kind, size_bytes, _ = self._ask(b"info", oid)
+            except IncompleteError:
+                return None
+        return kind, size_bytes
+
+    def close(self) -> None:
+        """End the git process; a later read starts another one."""
+        with self._lock:
+            self._stop()
+
+    def __enter__(self) -> CatFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, verb: bytes, oid: str) -> tuple[str, int, IO[bytes]]:
+        process = self._running()
+        assert process.stdin is not None  # noqa: S101 - both are pipes, for the type checker
+        assert process.stdout is not None  # noqa: S101
+        try:
+            process.stdin.write(b"%s %s\n" % (verb, oid.encode()))
+            process.stdin.flush()
+            header = process.stdout.readline()
+        except BrokenPipeError:
+            header = b""
+        fields = header.split()
+        if len(fields) == 2 and fields[1] == b"missing":
+            raise IncompleteError(f"object {oid} is not in this repository", id="AG0017")
+        if len(fields) != 3 or fields[0] != oid.encode() or not fields[2].isdigit():
+            self._stop()
+            raise _unreadable(oid)
+        return fields[1].decode("ascii", "replace"), int(fields[2]), process.stdout
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            try:
+                self._process = subprocess.Popen(
+                    self._git.command("cat-file", "--batch-command"),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=self._git.environment(),
+                    cwd=self._git.git_dir,
+                    # A Ctrl-C meant for the agent must not take the reader away in the middle of an answer.
+                    start_new_session=True,
+                )
+            except FileNotFoundError as error:
+                raise AgentgovError(
+                    "git or the repository was not found", id="AG0007", where=str(self._git.git_dir)
+                ) from error
+        return self._process
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        process.wait()
+
+
+def _unreadable(oid: str) -> BrokenRecordError:
+    return BrokenRecordError(f"git cannot read object {oid}", id="AG0018", hint="git fsck --full")
