@@ -1,0 +1,167 @@
+"""The command line: which commands there are, and how an error becomes an exit code.
+
+Rules kept here:
+
+- A command's module is imported only when that command is asked for: `agentgov --help` pays for none.
+- One place turns an `AgentgovError` into text and an exit code (`main`); no command catches one to exit.
+- Results go to stdout, everything said along the way to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from agentgov.errors import AgentgovError, ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEntry:
+    """One line of `agentgov --help`: where the command lives and what it says of itself."""
+
+    module: str
+    summary: str
+    pass_through: bool = False
+
+
+COMMANDS: dict[str, dict[str, CommandEntry]] = {
+    "Run": {
+        "run": CommandEntry("run", "Run an agent: record, judge and keep its work apart.", pass_through=True),
+        "status": CommandEntry("status", "What is running here, what waits for you, where the record is."),
+        "pending": CommandEntry("pending", "Calls that wait for a person's yes or no."),
+        "answer": CommandEntry("answer", "Answer a waiting call: yes or no."),
+        "demo": CommandEntry("demo", "See the whole product work in a throwaway repository."),
+    },
+    "Look": {
+        "log": CommandEntry("log", "The runs of this repository, newest first."),
+        "show": CommandEntry("show", "One run call by call, or one call whole."),
+        "diff": CommandEntry("diff", "What a run, or some of its calls, changed."),
+        "verify": CommandEntry("verify", "Check that the record is unchanged, signed and complete."),
+    },
+    "Take or take back": {
+        "apply": CommandEntry("apply", "Bring a run's result into your working tree, uncommitted."),
+        "rollback": CommandEntry("rollback", "Put everything back to the state after a call."),
+        "drop": CommandEntry("drop", "Throw a run's copy away; its record stays."),
+        "approve": CommandEntry("approve", "Sign off exactly this result for a branch."),
+        "promote": CommandEntry("promote", "Merge a run's result into a branch, through its gates."),
+    },
+}
+
+
+def _entry(name: str) -> CommandEntry | None:
+    for section in COMMANDS.values():
+        if name in section:
+            return section[name]
+    return None
+
+
+def _load(name: str, entry: CommandEntry) -> Any:
+    function: Callable[..., Any] = importlib.import_module(f"agentgov.cli.{entry.module}").command
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    settings: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+    if entry.pass_through:
+        settings |= {"allow_interspersed_args": False, "ignore_unknown_options": False}
+    single.command(name, context_settings=settings)(function)
+    return typer.main.get_command(single)
+
+
+class LazyGroup(TyperGroup):
+    """The root group, which imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of `--help`."""
+        return [name for section in COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, its module imported now; None for a name that is none."""
+        entry = _entry(cmd_name)
+        return None if entry is None else _load(cmd_name, entry)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands by what a person wants to do, without importing them."""
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.summary) for name, entry in section.items()])
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="agentgov",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: agentgov demo     then: agentgov run -- claude -p 'fix the failing test'",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"agentgov {version('agentgov')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    """Record, judge and take back what coding agents do, inside your git repository.
+
+    `agentgov run -- AGENT...` wraps any agent; every call it makes is signed into a record kept in
+    .git/agentgov, can be refused by rules, verified later, and rolled back.
+    """
+
+
+def report_error(error: AgentgovError) -> None:
+    """Print `error[ID]: what`, where it is, and the next command, on stderr."""
+    from agentgov.text import printable
+
+    lines = [f"error[{error.id}]: {printable(error.message, newlines=True)}"]
+    if error.where:
+        lines.append(f"  at {printable(error.where)}")
+    lines += [f"help: {printable(hint)}" for hint in error.hint]
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; `sys.argv[1:]` when None.
+
+    Returns:
+        The process's exit code, as listed in `agentgov.errors.ExitCode`.
+    """
+    try:
+        result = app(
+            args=None if argv is None else list(argv), prog_name="agentgov", standalone_mode=False
+        )
+    except AgentgovError as error:
+        report_error(error)
+        return int(error.exit_code)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except typer.Abort:
+        sys.stderr.write("agentgov: stopped, nothing was changed\n")
+        return int(ExitCode.INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.stderr.write("agentgov: interrupted\n")
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`agentgov log | head`). Python flushes stdout once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    except typer.TyperException as error:
+        error.show()
+        return int(getattr(error, "exit_code", ExitCode.USAGE))
+    return result if isinstance(result, int) else int(ExitCode.OK)

@@ -1,0 +1,161 @@
+"""What a person reads: lines, columns and colours on a terminal, the same text plain in a pipe.
+
+Rules kept here:
+
+- Every string that may come from an agent or a repository passes `agentgov.text.printable`.
+- No colour carries meaning alone: the words are the same with and without a terminal.
+- rich is imported only where there is a terminal to colour.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
+
+from agentgov.text import printable
+
+WIDTH = 100
+
+
+class Screen:
+    """One output stream: stdout for results, stderr for what is said along the way."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        """Write to `stream`, coloured only when it is a terminal that wants colours."""
+        self.stream = stream
+        self._console: Any = None
+        if stream.isatty():
+            from rich.console import Console
+
+            self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees this at once."""
+        return self._console is not None
+
+    @property
+    def width(self) -> int:
+        """Columns to fill: the terminal's, `WIDTH` in a pipe."""
+        return shutil.get_terminal_size((WIDTH, 24)).columns if self.is_terminal else WIDTH
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """Print one line; `style` is rich's (`"red"`, `"bold"`, `"dim"`)."""
+        safe = printable(text)
+        if self._console is None:
+            self.stream.write(safe + "\n")
+        else:
+            self._console.print(safe, style=style)
+
+    def block(self, text: str) -> None:
+        """Print many lines as they are, each made printable."""
+        for line in text.split("\n"):
+            self.line(line)
+
+    def diff(self, lines: Iterable[str]) -> None:
+        """Print a unified diff, coloured by its first characters."""
+        for line in lines:
+            style = None
+            if line.startswith("+"):
+                style = "green"
+            elif line.startswith("-"):
+                style = "red"
+            elif line.startswith("@@"):
+                style = "cyan"
+            elif line.startswith(("diff ", "index ", "new file", "deleted file", "old mode", "new mode")):
+                style = "bold"
+            self.line(line, style)
+
+    def columns(
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Sequence[int] = (),
+        elastic: int | None = None,
+        styles: Mapping[int, str] | None = None,
+        indent: str = "",
+    ) -> None:
+        """Print aligned columns.
+
+        Args:
+            header: The names of the columns; no header line when all are empty.
+            rows: Cells, each already a string.
+            right: Indices of columns set to the right (numbers).
+            elastic: The column that is cut with "..." when a line would be longer than the screen.
+            styles: rich style by row index.
+            indent: Text before each line.
+        """
+        cells = [[printable(cell) for cell in row] for row in rows]
+        widths = [
+            max([len(name), *(len(row[index]) for row in cells)]) for index, name in enumerate(header)
+        ]
+        if elastic is not None:
+            over = len(indent) + sum(widths) + 2 * (len(widths) - 1) - self.width
+            if over > 0:
+                widths[elastic] = max(12, widths[elastic] - over)
+        if any(header):
+            self.line(indent + _aligned(header, widths, right), "bold")
+        for number, row in enumerate(cells):
+            self.line(indent + _aligned(row, widths, right), (styles or {}).get(number))
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
+    out = []
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        shown = cell if len(cell) <= width else cell[: max(0, width - 3)] + "..."
+        out.append(shown.rjust(width) if index in right else shown.ljust(width))
+    return "  ".join(out).rstrip()
+
+
+def results() -> Screen:
+    """The screen for results (stdout)."""
+    return Screen(sys.stdout)
+
+
+def notes() -> Screen:
+    """The screen for progress and summaries (stderr)."""
+    return Screen(sys.stderr)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one versioned JSON object (`{"v": 1, ...}`) on stdout, ASCII only."""
+    json.dump(value, sys.stdout, ensure_ascii=True, indent=None if not sys.stdout.isatty() else 2)
+    sys.stdout.write("\n")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def duration(microseconds: int) -> str:
+    """A length of time as people say it: `8 ms`, `3.1 s`, `1m 42s`, `2h 05m`."""
+    seconds = microseconds / 1_000_000
+    if seconds < 1:
+        return f"{max(0, microseconds) // 1000} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)}m {int(seconds % 60):02d}s"
+    return f"{int(seconds // 3600)}h {int(seconds % 3600 // 60):02d}m"
+
+
+def ago(then_us: int, now_us: int) -> str:
+    """`2 min ago`, `1 h ago`, `yesterday`, `18 Nov` (local time)."""
+    from datetime import datetime
+
+    seconds = max(0, (now_us - then_us) // 1_000_000)
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{seconds // 60} min ago"
+    if seconds < 86400:
+        return f"{seconds // 3600} h ago"
+    if seconds < 2 * 86400:
+        return "yesterday"
+    moment = datetime.fromtimestamp(then_us / 1_000_000)
+    return f"{moment.day} {moment.strftime('%b')}" + ("" if seconds < 300 * 86400 else f" {moment.year}")

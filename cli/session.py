@@ -1,0 +1,184 @@
+"""What every command starts from: the repository it stands in, this person's state folder, the clock.
+
+Rules kept here:
+
+- This is the one place that reads the environment and the home folder; below, they are arguments.
+- Opening the record first finishes what a killed recorder left open, and says so on stderr.
+- A command that only reads never creates a record: a repository without one gets a clear error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentgov.clock import Clock, Random, SystemClock
+from agentgov.errors import AgentgovError, UsageError
+from agentgov.git import Repository, discover
+from agentgov.ids import RunRef, parse_run_ref
+from agentgov.layout import Layout, StateHome
+
+if TYPE_CHECKING:
+    from agentgov.ledger.history import History, RunRecord
+    from agentgov.ledger.payloads import PayloadStore
+    from agentgov.ledger.stream import Stream
+
+
+def state_home(env: Mapping[str, str]) -> StateHome:
+    """The folder outside every repository for keys, pins and workspaces.
+
+    `AGENTGOV_HOME`, else `$XDG_STATE_HOME/agentgov`, else `~/.local/state/agentgov`.
+
+    Raises:
+        UsageError: `HOME` is not set and nothing else names a folder.
+    """
+    runtime = env.get("XDG_RUNTIME_DIR")
+    runtime_dir = Path(runtime) if runtime and Path(runtime).is_absolute() else None
+    chosen = env.get("AGENTGOV_HOME")
+    if chosen:
+        return StateHome(Path(chosen).absolute(), runtime_dir=runtime_dir)
+    base = env.get("XDG_STATE_HOME")
+    if base and Path(base).is_absolute():
+        return StateHome(Path(base) / "agentgov", runtime_dir=runtime_dir)
+    home = env.get("HOME")
+    if not home:
+        raise UsageError(
+            "there is no home folder to keep keys in",
+            id="AG0300",
+            hint="set HOME, or AGENTGOV_HOME to a private folder of yours",
+        )
+    return StateHome(Path(home) / ".local" / "state" / "agentgov", runtime_dir=runtime_dir)
+
+
+@dataclass
+class Session:
+    """One command's view of one repository."""
+
+    repo: Repository
+    state: StateHome
+    cwd: Path
+    env: Mapping[str, str]
+    clock: Clock = field(default_factory=SystemClock)
+    random: Random = os.urandom
+
+    @classmethod
+    def here(cls) -> Session:
+        """The session for the current folder.
+
+        Raises:
+            AgentgovError: there is no repository here, or git refuses it.
+        """
+        cwd = Path.cwd()
+        return cls(discover(cwd), state_home(os.environ), cwd, dict(os.environ))
+
+    @property
+    def layout(self) -> Layout:
+        """Where this clone's record lies."""
+        return self.repo.layout
+
+    @cached_property
+    def stream(self) -> Stream:
+        """This clone's record, opened without creating one; runs left by a killed recorder are closed.
+
+        Raises:
+            UsageError: nothing was ever recorded here.
+            BrokenRecordError: the record was tampered with.
+        """
+        from agentgov.harness.recovery import recover
+        from agentgov.ledger.stream import Stream
+
+        if not self.layout.stream_file.exists() and not self._was_recorded():
+            raise UsageError(
+                "nothing is recorded in this repository yet",
+                id="AG0301",
+                hint="agentgov run -- AGENT...        a first look: agentgov demo",
+            )
+        stream = Stream.open(self.repo, self.state, clock=self.clock, random=self.random, create=False)
+        recovered = recover(self.repo, self.state, stream, self.payloads, clock=self.clock, random=self.random)
+        if recovered:
+            from agentgov.cli.screen import notes
+
+            for run in recovered:
+                notes().line(f"agentgov {run}: its recorder had been killed; closed as interrupted, nothing was lost")
+        return stream
+
+    def _was_recorded(self) -> bool:
+        from agentgov.ledger.keys import known_stream
+
+        return known_stream(self.repo, self.state) is not None
+
+    @cached_property
+    def payloads(self) -> PayloadStore:
+        """What the calls carried: arguments, output, changes."""
+        from agentgov.ledger.payloads import PayloadStore
+        from agentgov.ledger.redaction import Redactor
+
+        return PayloadStore(
+            self.layout,
+            object_format=self.repo.object_format,
+            redactor=Redactor(env=self.env),
+            random=self.random,
+        )
+
+    @cached_property
+    def history(self) -> History:
+        """Every run of this record, folded from its entries."""
+        from agentgov.ledger.history import fold
+
+        return fold(signed.entry for signed in self.stream.entries())
+
+    def find_run(self, prefix: str | None) -> RunRecord:
+        """The run that `prefix` names; the last run of this work tree when None.
+
+        Raises:
+            UsageError: no run, or more than one, has that prefix.
+        """
+        if prefix is not None:
+            return self.history.find_run(prefix)
+        runs = list(self.history.runs.values())
+        if not runs:
+            raise UsageError(
+                "there is no run in this repository yet", id="AG0302", hint="agentgov run -- AGENT..."
+            )
+        for run in reversed(runs):
+            if self._started_here(run):
+                return run
+        return runs[-1]
+
+    def _started_here(self, run: RunRecord) -> bool:
+        from agentgov.report.runs import start_facts
+
+        work_tree = self.repo.work_tree
+        return work_tree is not None and start_facts(run, self.payloads).get("work_tree") == str(work_tree)
+
+    def resolve(self, raw: str | None) -> tuple[RunRecord, RunRef]:
+        """Read `RUN`, `RUN:N`, `:N`, `RUN:A..B` or nothing.
+
+        Raises:
+            UsageError: it is none of these, or names no run.
+        """
+        ref = parse_run_ref(raw) if raw else RunRef(None, None, None)
+        return self.find_run(ref.run), ref
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something changes; without a terminal, `--yes` must have been said.
+
+    Raises:
+        UsageError: there is no terminal to ask on.
+        AgentgovError: the answer was no.
+    """
+    import sys
+
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("this needs a yes, and there is no terminal to ask on", id="AG0303", hint="add --yes")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise AgentgovError("not done: the answer was no; nothing was changed", id="AG0304")
