@@ -1,8 +1,8 @@
 r"""Text from outside made safe to print, and byte names made safe to write as JSON.
 
 Rules: what an agent, a file name or a payload says never reaches a terminal as a control: escape sequences
-are removed, every other control, bidi or invisible character is shown as a backslash escape; bytes that are not
-UTF-8 are shown as `\xNN`. A name that is not UTF-8 is kept exactly, as `{"b64": ...}`.
+are removed, every other control, bidi or invisible character is shown as a backslash escape; bytes that are
+not UTF-8 are shown as `\xNN`. A name that is not UTF-8 is kept exactly, as `{"b64": ...}`.
 """
 
 from __future__ import annotations
