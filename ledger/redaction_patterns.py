@@ -1,7 +1,8 @@
 """The curated patterns of the redaction funnel.
 
 Each rule names the keywords that must stand in the text before its pattern is tried, and the pattern is tried
-only at the keyword. There is no rule on entropy: half of what such rules find is commit ids, hashes and test data.
+only at the keyword. There is no rule on entropy: half of what such rules find is commit ids, hashes and test
+data.
 """
 
 from __future__ import annotations
