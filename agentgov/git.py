@@ -235,6 +235,12 @@ class Repository:
         return parse_gitmodules(shown.stdout) if shown.ok else []
 
 
+class _NamedBytes(io.BytesIO):
+    """A file in memory; GitPython wants its name for errors."""
+
+    name = ".gitmodules"
+
+
 def parse_gitmodules(raw_file: bytes) -> list[Submodule]:
     """Parse a `.gitmodules` file; sections without a path are left out, as git does.
 
@@ -248,7 +254,7 @@ def parse_gitmodules(raw_file: bytes) -> list[Submodule]:
 
     found = []
     try:
-        with GitConfigParser(io.BytesIO(raw_file), read_only=True, merge_includes=False) as parser:
+        with GitConfigParser(_NamedBytes(raw_file), read_only=True, merge_includes=False) as parser:
             for section in parser.sections():
                 if section.startswith('submodule "') and parser.has_option(section, "path"):
                     url = str(parser.get_value(section, "url", ""))
