@@ -1,0 +1,73 @@
+"""Who is at the other end of a Unix socket, told by the kernel.
+
+Rules kept here:
+- What cannot be found out counts as not allowed: an unreadable process is neither ours nor not ours.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_CREDENTIALS = struct.Struct("3i")
+_MAX_DEPTH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that opened a connection.
+
+    Attributes:
+        pid: Its id; 0 when it lies outside our process namespace.
+        uid: Its user.
+    """
+
+    pid: int
+    uid: int
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return the peer's credentials at the time it connected (``SO_PEERCRED``, unix(7)).
+
+    Raises:
+        OSError: The kernel does not say.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _gid = _CREDENTIALS.unpack(raw)
+    return Peer(pid, uid)
+
+
+def parent_of(pid: int) -> int | None:
+    """Return a process's parent (``/proc/PID/stat``, proc(5)), None when it is gone."""
+    try:
+        raw = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field, the program's name, may hold spaces and brackets: count from its end.
+    fields = raw[raw.rfind(b")") + 1 :].split()
+    return int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else None
+
+
+def is_descendant(pid: int, ancestor: int, parent: Callable[[int], int | None] = parent_of) -> bool | None:
+    """Tell whether `pid` is `ancestor` or comes from it; None when that cannot be found out."""
+    for _ in range(_MAX_DEPTH):
+        if pid == ancestor:
+            return True
+        if pid == 1:
+            return False
+        above = parent(pid) if pid > 0 else None
+        if above is None:
+            return None
+        if above == 0:
+            return False
+        pid = above
+    return None
+
+
+def is_own_user(peer: Peer) -> bool:
+    """Tell whether the peer runs as the user we run as."""
+    return peer.uid == os.geteuid()
