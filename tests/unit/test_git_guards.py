@@ -19,7 +19,9 @@ from tests.conftest import GitRunner, MakeRepo
 def trap(tmp_path: Path) -> Path:
     """A program that leaves a mark beside itself when it is run."""
     script = tmp_path / "trap.sh"
-    script.write_text(f"#!/bin/sh\necho sprung >> '{tmp_path}/sprung'\ncat >/dev/null 2>&1 </dev/null\nexit 0\n")
+    script.write_text(
+        f"#!/bin/sh\necho sprung >> '{tmp_path}/sprung'\ncat >/dev/null 2>&1 </dev/null\nexit 0\n"
+    )
     script.chmod(0o755)
     return script
 
@@ -175,7 +177,9 @@ def test_a_signing_program_is_not_run_by_log(make_repo: MakeRepo, git: GitRunner
     repo = make_repo()
     commit = git(repo, "cat-file", "commit", "HEAD")
     head, _, message = commit.partition("\n\n")
-    signed = f"{head}\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n{message}\n"
+    signed = (
+        f"{head}\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n{message}\n"
+    )
     oid = git(repo, "hash-object", "-t", "commit", "-w", "--stdin", input=signed.encode())
     git(repo, "config", "log.showSignature", "true")
     git(repo, "config", "gpg.program", str(trap))
@@ -263,7 +267,9 @@ def test_paths_are_literal(make_repo: MakeRepo) -> None:
     assert found.lines_z("ls-files", "-z", "--", "*") == [b"*"]
 
 
-@pytest.mark.parametrize("raw_rev", ["--help", "--all", "-h", "--output=x", "", "a\x00b", "HEAD..HEAD", "nope"])
+@pytest.mark.parametrize(
+    "raw_rev", ["--help", "--all", "-h", "--output=x", "", "a\x00b", "HEAD..HEAD", "nope"]
+)
 def test_a_revision_is_never_an_option(make_repo: MakeRepo, raw_rev: str) -> None:
     repo = make_repo()
     assert discover(repo).resolve(raw_rev) is None
