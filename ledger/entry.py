@@ -101,8 +101,7 @@ def parse_entry(raw_line: bytes) -> Entry:
 
     Raises:
         BrokenRecordError: AG0200, when it is not canonical JSON; AG0202, when it is not an entry; AG0203,
-            when
-            its body does not fit its kind.
+            when its body does not fit its kind.
     """
     value = canonical.decode(raw_line)
     # The order of the keys is known: a canonical line has them sorted.

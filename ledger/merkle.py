@@ -1,9 +1,9 @@
 """The Merkle tree over the leaves: roots, and proofs that are checked without the rest of the tree.
 
 Rules (RFC 6962, section 2.1; RFC 9162, section 2.1): a node is SHA-256(0x01 || left || right); the root of no
-leaves is SHA-256 of nothing; `verify_*` raise and never guess: a proof that is too long, too short or about an
-impossible size is refused. Consistency from size 0 is an empty proof from the empty root; between equal sizes
-it is an empty proof between equal roots.
+leaves is SHA-256 of nothing; `verify_*` raise and never guess: a proof that is too long, too short or about
+an impossible size is refused. Consistency from size 0 is an empty proof from the empty root; between equal
+sizes it is an empty proof between equal roots.
 """
 
 from __future__ import annotations

@@ -1,0 +1,147 @@
+"""Reading a stream as it lies there, without a key, without repairing and without believing anything.
+
+Rules: nothing is written; the sealed part is read seal by seal, the rest as raw segments in one moment under
+the append lock, so that a seal that happens meanwhile neither hides nor doubles an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from agentgov.errors import BrokenRecordError
+from agentgov.files import FileLock
+from agentgov.git import Git, Repository
+from agentgov.ledger.chain import NO_LEAF
+from agentgov.ledger.disk import disk_errors
+from agentgov.ledger.entry import SignedEntry
+from agentgov.ledger.keys import read_stream_id
+from agentgov.ledger.recovery import verify_place
+from agentgov.ledger.seal import Seal, SealStore
+from agentgov.ledger.wal import list_segments, parse_record, split_torn
+
+
+@dataclass(frozen=True, slots=True)
+class RawSegment:
+    """One segment as it was read: complete lines and what stands after the last LF."""
+
+    first: int
+    complete: bytes
+    torn: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One moment of a stream.
+
+    Attributes:
+        seal: The newest seal's commit; None when nothing is sealed.
+        segments: Every segment that is there, also one that is sealed already.
+    """
+
+    seal: str | None
+    segments: tuple[RawSegment, ...]
+
+
+class Reader:
+    """Reads one stream of a repository. Use it as a context manager, or close it.
+
+    Args:
+        repository: Where it lies.
+        stream_id: Which stream.
+    """
+
+    def __init__(self, repository: Repository, stream_id: str) -> None:
+        self._layout = repository.layout
+        self.stream_id = stream_id
+        self.origin = f"agentgov/{stream_id}"
+        self.store = SealStore(Git(repository.common_dir), stream_id, repository.object_format)
+
+    @classmethod
+    def of_clone(cls, repository: Repository) -> Reader | None:
+        """Return a reader of this clone's own stream; None when the clone names none.
+
+        Raises:
+            AgentgovError: AG0225, when the file that names it is damaged.
+        """
+        stream_id = read_stream_id(repository.layout.stream_file)
+        return cls(repository, stream_id) if stream_id is not None else None
+
+    def snapshot(self) -> RawRecord:
+        """Return the stream as it is at one moment.
+
+        Raises:
+            AgentgovError: AG0226, when it cannot be read; BrokenRecordError: AG0228, when the ref is no plain
+                one.
+        """
+        if not self._layout.wal.is_dir():
+            return RawRecord(self.store.newest(), ())
+        with disk_errors(self._layout.root), FileLock(self._layout.lock):
+            seal = self.store.newest()
+            segments = []
+            for segment in list_segments(self._layout.wal):
+                segments.append(RawSegment(segment.first, *split_torn(segment.path.read_bytes())))
+        return RawRecord(seal, tuple(segments))
+
+    def seals(self, commit: str | None) -> Iterator[Seal]:
+        """Return the seals up to this one, oldest first, one at a time; raises as `SealStore.read`."""
+        return self.store.oldest_first(commit)
+
+    def entries(self, start: int = 0) -> Iterator[SignedEntry]:
+        """Return the entries from number `start` on; form and chain are checked, signatures are not.
+
+        Raises:
+            IncompleteError: AG0017, when sealed objects are missing.
+            BrokenRecordError: When an entry has not its form or its place, or is missing in the middle.
+        """
+        record = self.snapshot()
+        seq, leaf = 0, bytes(NO_LEAF)
+        for signed in self._all(record, start):
+            if seq == 0 and signed.entry.seq > 0 and start > 0:
+                # Whole seals before the start are skipped: the first one read gives the link.
+                seq, leaf = signed.entry.seq, bytes.fromhex(signed.entry.prev)
+            verify_place(signed, seq, leaf, self.origin)
+            seq, leaf = seq + 1, signed.leaf()
+            if signed.entry.seq >= start:
+                yield signed
+
+    def close(self) -> None:
+        """End the git process."""
+        self.store.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _all(self, record: RawRecord, start: int) -> Iterator[SignedEntry]:
+        seal = record.seal
+        commits: list[str] = []
+        sealed_size = 0
+        while seal is not None:
+            found = self.store.read(seal)
+            sealed_size = max(sealed_size, found.size())
+            if found.size() > start:
+                commits.append(seal)
+            if found.first() <= start:
+                break
+            seal = found.parent
+        for commit in reversed(commits):
+            yield from self.store.read(commit).records()
+        seq = sealed_size
+        for segment in record.segments:
+            if segment.first < sealed_size:
+                continue
+            if segment.first != seq:
+                raise BrokenRecordError(
+                    f"the record goes on at entry {segment.first} instead of {seq}",
+                    id="AG0222",
+                    where=str(self._layout.wal),
+                )
+            for raw_record in segment.complete.split(b"\n")[:-1]:
+                yield parse_record(raw_record, seq=seq)
+                seq += 1
