@@ -1,0 +1,225 @@
+"""How long a snapshot takes, beside `git add -A` and `write-tree` on a persistent private index.
+
+Both sides work on the same tree in the same run, alternately. Times are wall-clock milliseconds from the
+moment the edit is done to the moment the tree's id is known; ours includes the watcher, ignore rules, blobs,
+trees and the shadow commit with its ref, and, in the durable rows, all fsyncs. Run it on a quiet machine:
+
+    python bench/snapshots.py [--sizes 1000,10000,100000] [--rounds 60] [--folder DIR] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agentgov.git import discover
+from agentgov.ids import RunId
+from agentgov.rollback.ignore import IgnoreRules
+from agentgov.rollback.objects import ObjectStore
+from agentgov.rollback.shadow import ShadowHistory
+from agentgov.rollback.snapshot import Snapshotter, known_objects, tracked_paths
+
+FILES_PER_FOLDER = 25
+FOLDERS_PER_FOLDER = 12
+
+
+def make_tree(root: Path, count: int) -> list[Path]:
+    """Make a committed repository with `count` files of 200 to 6,000 bytes, a few folders deep."""
+    rng = random.Random(count)
+    files: list[Path] = []
+    for number in range(count):
+        folder = number // FILES_PER_FOLDER
+        parts = []
+        while folder:
+            parts.append(f"d{folder % FOLDERS_PER_FOLDER}")
+            folder //= FOLDERS_PER_FOLDER
+        path = root.joinpath("src", *reversed(parts), f"file{number}.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"value_{number}_{i} = {rng.random()}\n" for i in range(rng.randint(6, 170))]
+        path.write_text("".join(lines))
+        files.append(path)
+    (root / ".gitignore").write_text("*.pyc\nbuild/\nnode_modules/\n.venv/\n*.log\n")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "-m", "base")
+    return files
+
+
+def git(root: Path, *args: str, index: Path | None = None, objects: Path | None = None) -> str:
+    """Run git as the private-index design would."""
+    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    if index is not None:
+        env["GIT_INDEX_FILE"] = str(index)
+    if objects is not None:
+        env["GIT_OBJECT_DIRECTORY"] = str(objects)
+        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(root / ".git" / "objects")
+    done = subprocess.run(["git", "-C", str(root), *args], env=env, check=True, stdout=subprocess.PIPE)
+    return done.stdout.decode().strip()
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """Return the wall time of one call in milliseconds."""
+    began = time.perf_counter()
+    action()
+    return (time.perf_counter() - began) * 1000
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    """Return the p50 and p95 of some times."""
+    ranked = sorted(times)
+    return {
+        "p50_ms": round(ranked[len(ranked) // 2], 3),
+        "p95_ms": round(ranked[min(len(ranked) - 1, int(len(ranked) * 0.95))], 3),
+    }
+
+
+class Ours:
+    """A snapshotter with its own store and shadow history."""
+
+    def __init__(self, root: Path, store_dir: Path, durable: bool, cache: Path | None) -> None:
+        repo = discover(root)
+        self.store = ObjectStore(store_dir, repo.objects_dir, repo.object_format, durable=durable)
+        self.store.ensure()
+        known = known_objects(repo.git(), repo.require_head_commit())
+        self.snapshotter = Snapshotter(
+            root,
+            self.store,
+            IgnoreRules.pin(root, repo),
+            tracked=tracked_paths(repo.git(with_work_tree=True)),
+            base_known=known,
+            cache_path=cache,
+        )
+        self.shadow = ShadowHistory(self.store, RunId("bench"))
+        self.tree = self.snapshotter.start().tree
+        self.shadow.commit(self.tree, "start", 0)
+
+    def take(self) -> None:
+        """Take one snapshot and put it on the shadow history."""
+        self.tree = self.snapshotter.take().tree
+        self.shadow.commit(self.tree, "call", 0)
+
+    def close(self) -> None:
+        """Save the cache and release everything."""
+        self.snapshotter.close()
+        self.store.close()
+
+
+def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
+    """Measure one size."""
+    root = folder / f"w{count}"
+    root.mkdir()
+    files = make_tree(root, count)
+    # Files as new as the start are read twice by design; a user's are not.
+    past = time.time() - 3600
+    for file in files:
+        os.utime(file, (past, past))
+    time.sleep(0.1)
+    result: dict[str, Any] = {"files": count}
+    cache = folder / f"cache{count}"
+    holder: list[Ours] = []
+    result["start_first_ms"] = round(
+        timed(lambda: holder.append(Ours(root, folder / f"a{count}.git", False, cache))), 1
+    )
+    fast = holder.pop()
+    fast.close()
+    result["start_again_ms"] = round(
+        timed(lambda: holder.append(Ours(root, folder / f"a{count}.git", False, cache))), 1
+    )
+    fast = holder.pop()
+    durable = Ours(root, folder / f"b{count}.git", True, None)
+    index, objects = folder / f"index{count}", folder / f"objects{count}"
+    objects.mkdir()
+    git(root, "read-tree", "HEAD", index=index)
+    private_rounds = max(5, min(rounds, 400_000 // count))
+
+    def private() -> None:
+        git(root, "add", "-A", index=index, objects=objects)
+        git(root, "write-tree", index=index, objects=objects)
+
+    private()
+    rng = random.Random(7)
+    one: list[float] = []
+    one_durable: list[float] = []
+    none: list[float] = []
+    twenty: list[float] = []
+    other: list[float] = []
+    for number in range(rounds):
+        edit(rng, files, 1, number)
+        order: list[tuple[list[float], Callable[[], None]]] = [(one, fast.take), (one_durable, durable.take)]
+        if number % 2:
+            order.reverse()
+        if number < private_rounds:
+            order.insert(number % 3, (other, private))
+        for times, action in order:
+            times.append(timed(action))
+        none.append(timed(fast.take))
+    for number in range(max(5, rounds // 4)):
+        edit(rng, files, 20, number)
+        twenty.append(timed(fast.take))
+        durable.take()
+    ours = git(root, "--git-dir", str(folder / f"a{count}.git"), "rev-parse", f"{fast.tree}^{{tree}}")
+    private()
+    theirs = git(root, "write-tree", index=index, objects=objects)
+    result["same_tree_as_git"] = ours == theirs == durable.tree
+    result["full_reconcile_ms"] = round(timed(lambda: fast.snapshotter.take(full=True)), 1)
+    result["one_file"] = summary(one)
+    result["one_file_durable"] = summary(one_durable)
+    result["no_change"] = summary(none)
+    result["twenty_files"] = summary(twenty)
+    result["private_index_one_file"] = summary(other)
+    result["times_faster"] = round(summary(other)["p50_ms"] / summary(one)["p50_ms"], 1)
+    result["max_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    fast.close()
+    durable.close()
+    shutil.rmtree(root)
+    return result
+
+
+def edit(rng: random.Random, files: list[Path], count: int, number: int) -> None:
+    """Change some files as an agent's edit does."""
+    for path in rng.sample(files, count):
+        with path.open("a") as file:
+            file.write(f"# edit {number} {rng.random()}\n")
+
+
+def main() -> None:
+    """Measure each size in a process of its own and print the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", default="1000,10000,100000")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--folder", type=Path, default=None, help="where to work (a real disk, not tmpfs)")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    sizes = [int(size) for size in args.sizes.split(",")]
+    if len(sizes) > 1:
+        # One process per size: the peak of memory is then that size's own.
+        for size in sizes:
+            own = [f"--sizes={size}", f"--rounds={args.rounds}", *(["--json"] if args.json else [])]
+            where = [f"--folder={args.folder}"] if args.folder else []
+            subprocess.run([sys.executable, __file__, *own, *where], check=True)
+        return
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        result = measure(Path(name), sizes[0], args.rounds)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key:26} {value}")
+        print()
+
+
+if __name__ == "__main__":
+    main()
