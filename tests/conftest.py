@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from agentgov.clock import FixedClock, Random
 from agentgov.layout import StateHome
@@ -34,6 +35,12 @@ GIT_CONFIG = """\
     allow = always
 """
 FIXED_DATE = "2026-01-02T03:04:05Z"
+
+# A busy machine is not a failure; a failing example is printed in a form that can be replayed.
+settings.register_profile(
+    "agentgov", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("agentgov")
 
 
 class MakeRepo(Protocol):
