@@ -1,0 +1,413 @@
+"""What the usual file programs do to the paths they are given.
+
+Rule kept here: a program is listed when it changes or reveals files. For one that is not, the arguments that name an existing
+file or look like a path count as read, so that a secret is not revealed by the next pager nobody listed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+
+from agentgov.gates import finding
+from agentgov.gates.patterns import UNKNOWN
+from agentgov.gates.places import is_under
+from agentgov.gates.scope import Feed, Scope, Word, plain
+
+Handler = Callable[[list[Word], Scope], None]
+_RECURSIVE_READERS = frozenset({"cp", "tar", "rsync", "zip", "scp", "7z"})
+_READERS = frozenset(
+    "cat head tail less more bat tac nl od xxd hexdump strings base64 base32 openssl gpg age diff cmp paste cut sort uniq wc fold rev "
+    "grep egrep fgrep rg ag jq yq view column comm join look pr tr envsubst iconv zcat xzcat zless zgrep ack batcat pygmentize glow".split()
+)
+_NAMERS = frozenset(
+    "ls ll la stat file du df tree readlink realpath basename dirname cd test [ which type whereis ssh-add ssh-keygen ssh ssh-copy-id "
+    "echo printf man export kill ps date sleep mkdir touch id whoami uname hostname seq yes true false lsof getfacl namei md5sum sha256sum "
+    "sha1sum cksum shasum gh glab code open xdg-open pgrep pkill mount umount sync apt apt-get brew dnf yum apk pacman".split()
+)
+_VALUE_OPTIONS = {
+    "cp": {"-t", "--target-directory", "-S"}, "mv": {"-t", "--target-directory", "-S"}, "ln": {"-t", "--target-directory", "-S"},
+    "install": {"-m", "-o", "-g", "-t", "--mode", "--owner", "--group", "--target-directory"},
+    "truncate": {"-s", "-r", "--size", "--reference"}, "shred": {"-n", "-s", "--iterations", "--size"},
+    "touch": {"-d", "-r", "-t", "--date", "--reference"}, "mkdir": {"-m", "--mode"}, "split": {"-b", "-l", "-n", "-a"},
+    "head": {"-n", "-c"}, "tail": {"-n", "-c"}, "tee": set(), "grep": {"-e", "-m", "-A", "-B", "-C", "--include", "--exclude", "--exclude-dir"},
+    "rg": {"-e", "-g", "-t", "-T", "-A", "-B", "-C", "-m", "--glob", "--type"}, "cut": {"-d", "-f", "-c"}, "sort": {"-k", "-t", "-S", "-T"},
+    "chmod": {"--reference"}, "chown": {"--reference", "--from"}, "sed": {"-l"}, "jq": {"--arg", "--argjson"},
+}  # fmt: skip
+
+
+def positional(words: Iterable[Word], with_value: set[str]) -> list[Word]:
+    """The arguments that are not options, nor the value of one that takes a value."""
+    found: list[Word] = []
+    skip = only_plain = False
+    for word in words:
+        value = word[0]
+        if skip:
+            skip = False
+        elif only_plain or not value.startswith("-") or value == "-":
+            found.append(word)
+        elif value == "--":
+            only_plain = True
+        else:
+            skip = value in with_value
+    return found
+
+
+def has(words: Iterable[Word], short: str, *long: str) -> bool:
+    """True when an option is given: one of the letters in a cluster, or a long name."""
+    for word in words:
+        value = word[0]
+        if value == "--":
+            return False
+        if value.startswith("--"):
+            if value.split("=")[0] in long:
+                return True
+        elif value.startswith("-") and any(letter in value[1:] for letter in short):
+            return True
+    return False
+
+
+def option_value(words: list[Word], *names: str) -> Word | None:
+    """The value of an option, attached or not; None when it is not given."""
+    for index, word in enumerate(words):
+        value = word[0]
+        if value in names and index + 1 < len(words):
+            return words[index + 1]
+        for name in names:
+            if name.startswith("--") and value.startswith(name + "="):
+                return (value[len(name) + 1 :],)
+            if len(name) == 2 and value.startswith(name) and len(value) > 2 and not value.startswith("--"):
+                return (value[2:],)
+    return None
+
+
+def read(program: str, words: list[Word], scope: Scope) -> bool:
+    """Adds what a listed program does to its paths; False when it is not listed."""
+    handler = _HANDLERS.get(program)
+    if handler is not None:
+        handler(words, scope)
+    elif finding.is_find(words):
+        _find(words, scope)
+    elif program in _READERS:
+        _read_files(program, words, scope)
+    else:
+        return False
+    return True
+
+
+def read_arguments(program: str, words: list[Word], scope: Scope) -> None:
+    """Counts path-like arguments of an unknown program as read."""
+    if program in _NAMERS:
+        return
+    for word in words[1:]:
+        for value in word:
+            path = value.partition("=")[2] if value.startswith("-") else value
+            if (
+                path
+                and " " not in path
+                and "://" not in path
+                and ("/" in path or path.startswith(".") or "." in path)
+            ):
+                scope.touch("fs.read", (path.lstrip("@"),))
+
+
+def _read_files(program: str, words: list[Word], scope: Scope) -> None:
+    files = positional(words[1:], _VALUE_OPTIONS.get(program, set()))
+    if program in ("grep", "egrep", "fgrep", "rg", "ag", "jq", "yq", "tr", "ack", "zgrep") and not has(
+        words[1:], "ef", "--regexp", "--file"
+    ):
+        files = files[1:]
+    recursive = has(words[1:], "rR", "--recursive") or program in ("rg", "ag", "ack")
+    for word in files:
+        scope.touch("fs.read", word, recursive=recursive)
+    output = (
+        option_value(words[1:], "-o", "--output", "-out")
+        if program in ("sort", "openssl", "gpg", "age", "base64")
+        else None
+    )
+    if output is not None:
+        scope.touch("fs.write", output)
+    for word in words[1:]:
+        if word[0].startswith("-in=") or (program == "openssl" and word[0].startswith("file:")):
+            scope.touch("fs.read", (word[0].split("=", 1)[-1].removeprefix("file:"),))
+
+
+def _remove(words: list[Word], scope: Scope) -> None:
+    recursive = has(words[1:], "rR", "--recursive") or words[0][0].endswith(
+        ("trash", "gio", "rimraf", "del-cli", "srm")
+    )
+    for word in positional(words[1:], {"-n", "-s"} if words[0][0].endswith("shred") else set()):
+        if word[0] == "trash" and words[0][0].endswith("gio"):
+            continue
+        scope.touch("fs.delete", word, recursive=recursive)
+
+
+def _shred(words: list[Word], scope: Scope) -> None:
+    for word in positional(words[1:], _VALUE_OPTIONS["shred"]):
+        scope.touch("fs.delete", word)
+
+
+def _targets(words: list[Word]) -> tuple[list[Word], list[Word]]:
+    # (sources, destination) of cp, mv, install and ln.
+    program = words[0][0].rsplit("/", 1)[-1]
+    files = positional(words[1:], _VALUE_OPTIONS.get(program, set()))
+    folder = option_value(words[1:], "-t", "--target-directory")
+    if folder is not None:
+        return files, [folder]
+    return files[:-1], files[-1:]
+
+
+def _write_into(sources: list[Word], destination: Word, scope: Scope) -> None:
+    scope.touch("fs.write", destination)
+    for value in destination:
+        if value.endswith("/") or any(os.path.isdir(path) for path, _ in scope.expand(value)):
+            for source in sources:
+                for item in source:
+                    name = os.path.basename(item.rstrip("/"))
+                    scope.touch("fs.write", (f"{value.rstrip('/')}/{name}",))
+
+
+def _move(words: list[Word], scope: Scope) -> None:
+    sources, destination = _targets(words)
+    for source in sources:
+        scope.touch("fs.delete", source, recursive=True)
+        scope.touch("fs.read", source, recursive=True, exact=False)
+    for target in destination:
+        _write_into(sources, target, scope)
+
+
+def _copy(words: list[Word], scope: Scope) -> None:
+    sources, destination = _targets(words)
+    for source in sources:
+        scope.touch("fs.read", source, recursive=has(words[1:], "rRa", "--recursive", "--archive"))
+        if has(words[1:], "l", "--link"):
+            scope.touch("fs.write", source)
+    for target in destination:
+        _write_into(sources, target, scope)
+
+
+def _link(words: list[Word], scope: Scope) -> None:
+    sources, destination = _targets(words)
+    if not sources:
+        sources, destination = destination, [(".",)]
+    symbolic = has(words[1:], "s", "--symbolic")
+    for target in destination:
+        _write_into(sources, target, scope)
+        for source in sources:
+            if not symbolic:
+                # Another name for the same file: what is written to it later is written to the file.
+                scope.touch("fs.write", source, exact=False)
+                continue
+            scope.touch("fs.read", source, exact=False)
+            _note_link(source, target, scope)
+
+
+def _note_link(source: Word, target: Word, scope: Scope) -> None:
+    for value in target:
+        for path, _ in scope.expand(value):
+            link = os.path.normpath(path)
+            for item in source:
+                for folder in scope.folders:
+                    base = folder if os.path.isdir(link) else os.path.dirname(link)
+                    real = os.path.normpath(os.path.join(base, item))
+                    name = (
+                        os.path.join(link, os.path.basename(item.rstrip("/")))
+                        if os.path.isdir(link)
+                        else link
+                    )
+                    if not is_under(real, name):
+                        scope.links[name] = real
+
+
+def _tee(words: list[Word], scope: Scope) -> None:
+    for word in positional(words[1:], set()):
+        scope.touch("fs.write", word)
+
+
+def _write_all(words: list[Word], scope: Scope) -> None:
+    program = words[0][0].rsplit("/", 1)[-1]
+    files = positional(words[1:], _VALUE_OPTIONS.get(program, set()))
+    if program in ("chmod", "chown", "chgrp", "chattr", "setfacl") and not has(words[1:], "", "--reference"):
+        files = files[1:]
+    for word in files:
+        scope.touch("fs.write", word, recursive=has(words[1:], "R", "--recursive"))
+
+
+def _sed(words: list[Word], scope: Scope) -> None:
+    scripts = [value for value in (option_value(words[1:], "-e", "--expression"),) if value is not None]
+    files = positional(words[1:], {"-e", "-f", "-l", "--expression", "--file"})
+    if not scripts and option_value(words[1:], "-f", "--file") is None:
+        scripts, files = files[:1], files[1:]
+    for script in scripts:
+        text = plain(script[0])
+        if (
+            re.search(r"(?:^|[;}\n\d/$,!{])\s*e(?:\s|$|;)|/[gIpm0-9]*e[gIpm0-9]*\s*(?:$|;)|UNKNOWN", text)
+            or UNKNOWN in text
+        ):
+            scope.opaque(" ".join(plain(word[0]) for word in words))
+        for match in re.finditer(r"(?:^|[;}\n/gIpm0-9])\s*[wW]\s+([^\n;}]+)", text):
+            scope.touch("fs.write", (match[1].strip(),))
+    in_place = has(words[1:], "i", "--in-place")
+    for word in files:
+        scope.touch("fs.write" if in_place else "fs.read", word)
+
+
+def _dd(words: list[Word], scope: Scope) -> None:
+    for word in words[1:]:
+        for value in word:
+            if value.startswith("of="):
+                scope.touch("fs.write", (value[3:],))
+            elif value.startswith("if="):
+                scope.touch("fs.read", (value[3:],))
+
+
+def _rsync(words: list[Word], scope: Scope) -> None:
+    files = positional(
+        words[1:],
+        {"-e", "--exclude", "--include", "--rsh", "-f", "--filter", "--exclude-from", "--files-from"},
+    )
+    local = [word for word in files if not re.match(r"[^/]+:", word[0])]
+    if files and files[-1] in local:
+        mirror = any(word[0].startswith("--del") for word in words)
+        scope.touch("fs.write", files[-1], recursive=True, exact=False)
+        if mirror:
+            scope.touch("fs.delete", files[-1], recursive=True)
+    for word in files[:-1]:
+        if word in local:
+            scope.touch("fs.read", word, recursive=True)
+            if any(item[0] == "--remove-source-files" for item in words):
+                scope.touch("fs.delete", word, recursive=True)
+
+
+def _find(words: list[Word], scope: Scope) -> None:
+    from agentgov.gates.commands import run_words
+
+    scope.run(plain(word[0]) for word in words)
+    expression = finding.roots_of(words)[1]
+    flat = [plain(word[0]) for word in expression]
+    if "-delete" in flat:
+        for word, recursive in finding.selected_by(words, scope):
+            scope.touch("fs.delete", word, recursive=recursive)
+    for index, value in enumerate(flat):
+        if value in ("-fprint", "-fprint0", "-fls", "-fprintf") and index + 1 < len(flat):
+            scope.touch("fs.write", expression[index + 1])
+        if value in ("-exec", "-execdir", "-ok", "-okdir"):
+            stop = next(
+                (at for at in range(index + 1, len(flat)) if flat[at] in (";", "+", r"\;")), len(flat)
+            )
+            inner = expression[index + 1 : stop]
+            chosen = finding.selected_by(words, scope)
+            paths = tuple(item for word, _ in chosen for item in word)
+            if not paths:
+                continue
+            given = [
+                tuple(part.replace("{}", path) for part in word for path in paths)
+                if "{}" in word[0]
+                else word
+                for word in inner
+            ]
+            run_words(given, _whole(scope), Feed(), {}, " ".join(flat))
+
+
+def _whole(scope: Scope) -> Scope:
+    return scope.fork(deeper=True)
+
+
+def _tar(words: list[Word], scope: Scope) -> None:
+    first = words[1][0] if len(words) > 1 else ""
+    mode = first.lstrip("-") if not first.startswith("--") else first
+    folder = option_value(words[1:], "-C", "--directory", "--cd")
+    archive = option_value(words[1:], "-f", "--file") or (
+        words[2] if "f" in mode and len(words) > 2 else None
+    )
+    creating = ("c" in mode and not first.startswith("--")) or "--create" in (word[0] for word in words)
+    files = [
+        word
+        for word in positional(words[1:], {"-C", "-f", "--exclude"})
+        if word not in (archive, (first,), folder)
+    ]
+    if creating:
+        if archive is not None:
+            scope.touch("fs.write", archive)
+        for word in files:
+            scope.touch("fs.read", word, recursive=True)
+            if any(item[0] == "--remove-files" for item in words):
+                scope.touch("fs.delete", word, recursive=True)
+    elif "x" in mode or "--extract" in (word[0] for word in words):
+        scope.touch("fs.write", folder or (".",), recursive=True, exact=False)
+        if any(item[0] == "--recursive-unlink" for item in words):
+            scope.touch("fs.delete", folder or (".",), recursive=True, exact=False)
+
+
+def _unpack(words: list[Word], scope: Scope) -> None:
+    scope.touch("fs.write", option_value(words[1:], "-d") or (".",), recursive=True, exact=False)
+
+
+def _compress(words: list[Word], scope: Scope) -> None:
+    kept = has(words[1:], "kc", "--keep", "--stdout")
+    for word in positional(words[1:], {"-S"}):
+        scope.touch("fs.read" if kept else "fs.delete", word, recursive=has(words[1:], "r", "--recursive"))
+
+
+def _zip(words: list[Word], scope: Scope) -> None:
+    files = positional(words[1:], {"-x", "-i", "-P", "-b"})
+    for word in files[:1]:
+        scope.touch("fs.write", word)
+    for word in files[1:]:
+        scope.touch("fs.read", word, recursive=True)
+        if has(words[1:], "m", "--move"):
+            scope.touch("fs.delete", word, recursive=True)
+
+
+def _fetch(words: list[Word], scope: Scope) -> None:
+    for option in ("-o", "--output", "-O", "--output-document"):
+        if words[0][0].endswith("wget") or "o" in option:
+            target = option_value(words[1:], option)
+            if target is not None:
+                scope.touch("fs.write", target)
+    for word in words[1:]:
+        value = word[0]
+        at = (
+            value.partition("@")[2]
+            if re.match(r"(?:@|\w+=@)", value)
+            else value.removeprefix("file://")
+            if value.startswith("file:/")
+            else ""
+        )
+        if at:
+            scope.touch("fs.read", (at.split(";")[0],))
+    upload = (
+        option_value(words[1:], "-T", "--upload-file")
+        if words[0][0].endswith("curl")
+        else option_value(words[1:], "--post-file", "--body-file")
+    )
+    if upload is not None:
+        scope.touch("fs.read", upload)
+    config = option_value(words[1:], "-K", "--config")
+    if config is not None:
+        scope.touch("fs.read", config)
+        scope.opaque(" ".join(plain(word[0]) for word in words))
+
+
+def _patch(words: list[Word], scope: Scope) -> None:
+    scope.touch("fs.write", (".",), recursive=True, exact=False)
+
+
+def _remote_copy(words: list[Word], scope: Scope) -> None:
+    files = positional(words[1:], {"-i", "-P", "-o", "-F", "-l", "-c", "-S", "-J"})
+    for word in files[:-1]:
+        if not re.match(r"[^/]+:", word[0]):
+            scope.touch("fs.read", word, recursive=has(words[1:], "r"))
+    if files and not re.match(r"[^/]+:", files[-1][0]):
+        scope.touch("fs.write", files[-1])
+
+
+_HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(("rm", "rmdir", "unlink", "srm", "trash", "trash-put", "rimraf", "gio", "del-cli", "wipe", "grm"), _remove),
+    "shred": _shred, "mv": _move, "gmv": _move, "cp": _copy, "gcp": _copy, "install": _copy, "ln": _link, "tee": _tee, "sponge": _tee, "sed": _sed, "gsed": _sed,
+    **dict.fromkeys(("truncate", "chmod", "chown", "chgrp", "touch", "mkdir", "chattr", "setfacl", "mkfifo"), _write_all),
+    "dd": _dd, "rsync": _rsync, "tar": _tar, "gtar": _tar, "bsdtar": _tar, "unzip": _unpack, "zip": _zip, "7z": _unpack,
+    **dict.fromkeys(("gzip", "bzip2", "xz", "zstd", "gunzip", "bunzip2", "unxz", "lz4"), _compress),
+    "curl": _fetch, "wget": _fetch, "patch": _patch, "scp": _remote_copy, "mkfs": _write_all,
+}  # fmt: skip

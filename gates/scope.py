@@ -1,0 +1,179 @@
+"""The state in which a shell command is read: folders, variables, functions, links; and the effects found so far.
+
+Rules kept here:
+- What may be one of several things is kept as all of them: a folder after `cd a || cd b`, a loop's variable.
+- Bounds are small and fixed; what exceeds one becomes unknown, and unknown is opaque, never nothing.
+"""
+
+from __future__ import annotations
+
+import glob as globbing
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from agentgov.gates.effect import Action, Effect
+from agentgov.gates.patterns import UNKNOWN
+from agentgov.gates.places import Places
+
+Word = tuple[str, ...]
+"""The values one word of a command may have; UNKNOWN stands in them for what cannot be read."""
+
+STAR, QUERY, BRACKET = "\ue010", "\ue011", "\ue012"
+"""Unquoted `*`, `?` and `[`: only these are globs; a quoted `*` is a star."""
+
+MAX_VALUES = 64
+MAX_FOLDERS = 8
+MAX_EXPANSION = 400
+MAX_DEPTH = 12
+_ACTIVE = re.compile(f"[{STAR}{QUERY}{BRACKET}]")
+
+
+def plain(value: str) -> str:
+    """A value as a person wrote it: active globs shown as their characters."""
+    return value.replace(STAR, "*").replace(QUERY, "?").replace(BRACKET, "[")
+
+
+def is_known(value: str) -> bool:
+    """True when every part of the value could be read."""
+    return UNKNOWN not in value
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What reaches a command's standard input: its text when it can be read, and the words it may hold."""
+
+    text: str | None = None
+    words: tuple[str, ...] = ()
+    is_opaque: bool = False
+
+
+@dataclass
+class Scope:
+    """A shell's state; `fork` gives a subshell its own, sharing the list of effects."""
+
+    places: Places
+    folders: tuple[str, ...]
+    variables: dict[str, Word]
+    effects: list[Effect] = field(default_factory=list)
+    functions: dict[str, object] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+    depth: int = 0
+    exact: bool = True
+    stack: tuple[tuple[str, ...], ...] = ()
+
+    @staticmethod
+    def start(places: Places, cwd: str, variables: Mapping[str, str] | None = None) -> Scope:
+        """The state at the beginning of a call."""
+        known: dict[str, Word] = {"PWD": (cwd,), "TMPDIR": ("/tmp",)}  # noqa: S108
+        if places.home is not None:
+            known["HOME"] = (places.home,)
+        known |= {name: (value,) for name, value in (variables or {}).items()}
+        return Scope(places, (cwd,), known)
+
+    def fork(self, *, exact: bool | None = None, deeper: bool = False) -> Scope:
+        """A copy whose changes stay in it, while effects, links and files made go to the same lists."""
+        return replace(
+            self,
+            variables=dict(self.variables),
+            functions=dict(self.functions),
+            exact=self.exact if exact is None else exact and self.exact,
+            depth=self.depth + deeper,
+        )
+
+    def join(self, other: Scope) -> None:
+        """Takes in what another path through the command may have left: folders and variables."""
+        self.enter(dict.fromkeys((*self.folders, *other.folders)))
+        for name, values in other.variables.items():
+            mine = self.variables.get(name, ())
+            self.assign(name, tuple(dict.fromkeys((*mine, *values))))
+
+    def enter(self, folders: Iterable[str]) -> None:
+        """Sets the folders the shell may be in."""
+        kept = tuple(folders)
+        self.folders = kept if 0 < len(kept) <= MAX_FOLDERS else (*kept[: MAX_FOLDERS - 1], UNKNOWN)
+        self.variables["PWD"] = self.folders
+
+    def assign(self, name: str, values: Word) -> None:
+        """Sets the values a variable may have."""
+        self.variables[name] = values if len(values) <= MAX_VALUES else (*values[: MAX_VALUES - 1], UNKNOWN)
+
+    # -- paths ---------------------------------------------------------------------------------------
+
+    def absolute(self, value: str) -> list[str]:
+        """The absolute paths a value may mean, not normalised, globs still active."""
+        if value.startswith("~/") or value == "~":
+            return [value]
+        if value.startswith("/"):
+            return [value]
+        # Joined by hand: a trailing slash means "follow the link", and must stay.
+        return [f"{folder.rstrip('/')}/{value}" for folder in self.folders]
+
+    def expand(self, value: str) -> Iterator[tuple[str, bool]]:
+        """Absolute paths with globs expanded against what is there: (path, exact).
+
+        A glob that matches nothing stands for itself, as in a shell; one that also could match what an
+        earlier part of the command makes is given once more, inexact.
+        """
+        for written in self.absolute(value):
+            if not _ACTIVE.search(written):
+                yield written, UNKNOWN not in written
+                continue
+            pattern = "".join(_glob_escape(char) for char in written)
+            found: list[str] = []
+            if UNKNOWN not in written:
+                for path in globbing.iglob(pattern, recursive=False):
+                    found.append(path)
+                    if len(found) > MAX_EXPANSION:
+                        break
+            if len(found) > MAX_EXPANSION:
+                yield os.path.dirname(_ACTIVE.split(written)[0]) + "/", True
+                continue
+            for path in found:
+                yield path, True
+            yield _ACTIVE.sub(UNKNOWN, written.replace(BRACKET, STAR)), False
+
+    def touch(self, action: Action, word: Word, *, recursive: bool = False, exact: bool = True) -> None:
+        """Adds an effect for each path the word may mean."""
+        for value in word:
+            if not is_known(value) and not value.split(UNKNOWN)[0].strip("./"):
+                # Nothing of the path is known: the text of the whole call is judged instead.
+                self.opaque(plain(value.replace(UNKNOWN, "$")), action=action)
+                if value.startswith(UNKNOWN):
+                    continue
+            if value in ("", "-"):
+                continue
+            for path, is_exact in self.expand(value):
+                names = self.places.names_of(path, self.links)
+                self.effects.append(
+                    Effect(action, names, recursive, exact and is_exact and self.exact, opaque=False)
+                )
+                if action == "fs.write":
+                    self.made.add(names[0])
+
+    # -- other effects -------------------------------------------------------------------------------
+
+    def run(self, argv: Iterable[str], facts: Iterable[str] = ()) -> None:
+        """Adds the effect of running a program."""
+        self.effects.append(
+            Effect("exec", argv=tuple(map(plain, argv)), facts=frozenset(facts), exact=self.exact)
+        )
+
+    def connect(self, host: str, port: int) -> None:
+        """Adds the effect of reaching a host."""
+        self.effects.append(Effect("net.connect", host=host.lower().rstrip("."), port=port, exact=self.exact))
+
+    def opaque(self, text: str, *, action: Action = "exec") -> None:
+        """Adds the effect of something that cannot be read."""
+        argv = ("<opaque>",) if action == "exec" else ()
+        self.effects.append(
+            Effect("exec", argv=argv or ("<opaque>",), opaque=True, text=text, exact=self.exact)
+        )
+
+
+def _glob_escape(char: str) -> str:
+    if char in (STAR, QUERY, BRACKET):
+        return plain(char)
+    return f"[{char}]" if char in "*?[" else char
