@@ -1,0 +1,206 @@
+"""Which runs are alive, told by a lock that the kernel takes back when a recorder dies.
+
+Rules kept here:
+
+- A run is alive exactly while its recorder holds `flock` on `runs/<run>/alive`. Process ids are for showing
+  only: they are used again.
+- `state.json` is written once, whole, before the run counts as started, and removed when it has ended in
+  good order: a run with a file and without a holder is one whose recorder died.
+- The file may have been damaged by a crash or a person: what cannot be read is reported, not guessed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, get_args
+
+from agentgov.errors import AgentgovError, BrokenRecordError, ConflictError
+from agentgov.files import FileLock, open_private_dir, write_atomic
+from agentgov.ids import RunId, parse_run_id
+from agentgov.layout import Layout
+
+Place = Literal["clone", "in-place"]
+_STATE, _ALIVE = "state.json", "alive"
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What other commands need to know of a run that is not over.
+
+    Attributes:
+        run: Its id.
+        pid: The recorder's process id, to show.
+        socket: The recorder's socket.
+        workspace: The top of the tree it works in.
+        place: "clone" or "in-place".
+        agent: The agent's name.
+        started_us: When it began, in microseconds UTC.
+    """
+
+    run: RunId
+    pid: int
+    socket: str
+    workspace: str
+    place: Place
+    agent: str
+    started_us: int
+
+    def encode(self) -> bytes:
+        """The file's content."""
+        return json.dumps({"v": 1, **asdict(self)}, sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str) -> RunState:
+        """Read the file's content.
+
+        Raises:
+            BrokenRecordError: AG0038, when it is not one.
+        """
+        try:
+            fields = json.loads(raw)
+            version = fields.pop("v")
+            state = cls(**fields)
+            right = (
+                version == 1
+                and all(type(value) is str for value in (state.socket, state.workspace, state.agent))
+                and all(type(value) is int for value in (state.pid, state.started_us))
+                and state.place in get_args(Place)
+            )
+            parse_run_id(state.run)
+        except (ValueError, KeyError, TypeError, AttributeError, AgentgovError) as error:
+            raise _broken(where) from error
+        if not right:
+            raise _broken(where)
+        return state
+
+
+def _broken(where: str) -> BrokenRecordError:
+    return BrokenRecordError("this does not describe a run", id="AG0038", where=where)
+
+
+class RunLock:
+    """What a recorder holds for as long as its run is alive."""
+
+    def __init__(self, layout: Layout, run: RunId) -> None:
+        self._folder = layout.run_dir(run)
+        self._run = run
+        self._lock = FileLock(self._folder / _ALIVE)
+
+    def acquire(self) -> None:
+        """Take the lock; the run counts as alive from here on.
+
+        Raises:
+            ConflictError: AG0039, when another process holds it: a run has one recorder.
+        """
+        open_private_dir(self._folder)
+        try:
+            # Somebody who only looks holds it for an instant.
+            self._lock.acquire(timeout_seconds=5.0)
+        except ConflictError as error:
+            raise ConflictError(
+                f"run {self._run} has a recorder already", id="AG0039", where=str(self._folder)
+            ) from error
+
+    def publish(self, state: RunState) -> None:
+        """Write what others need to know."""
+        write_atomic(self._folder / _STATE, state.encode())
+
+    def finish(self) -> None:
+        """The run ended in good order: nothing is left to recover."""
+        (self._folder / _STATE).unlink(missing_ok=True)
+        self._lock.release()
+
+    def release(self) -> None:
+        """Let go without an end in good order: the next command recovers the run."""
+        self._lock.release()
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def is_alive(layout: Layout, run: RunId) -> bool:
+    """Whether a recorder serves this run right now."""
+    try:
+        fd = os.open(layout.run_dir(run) / _ALIVE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def read_state(layout: Layout, run: RunId) -> RunState | None:
+    """Read a run's state; None when it ended in good order or never began.
+
+    Raises:
+        BrokenRecordError: AG0038, when the file is damaged.
+    """
+    path = layout.run_dir(run) / _STATE
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    state = RunState.parse(raw, str(path))
+    if state.run != run:
+        raise _broken(str(path))
+    return state
+
+
+def _unfinished(layout: Layout) -> list[RunId]:
+    try:
+        folders = sorted(layout.runs.iterdir())
+    except FileNotFoundError:
+        return []
+    found = []
+    for folder in folders:
+        if (folder / _STATE).exists():
+            try:
+                found.append(parse_run_id(folder.name))
+            except AgentgovError:
+                continue
+    return found
+
+
+def live_runs(layout: Layout) -> list[RunState]:
+    """The runs that have a recorder, oldest first."""
+    states = [read_state(layout, run) for run in _unfinished(layout) if is_alive(layout, run)]
+    return sorted((state for state in states if state is not None), key=lambda state: state.started_us)
+
+
+def dead_runs(layout: Layout) -> list[RunId]:
+    """The runs whose recorder died before they ended: `recovery` closes them."""
+    return [run for run in _unfinished(layout) if not is_alive(layout, run)]
+
+
+def clear(layout: Layout, run: RunId) -> None:
+    """After recovery: forget that a run was unfinished. Its folder stays."""
+    (layout.run_dir(run) / _STATE).unlink(missing_ok=True)
+
+
+def forget(layout: Layout, run: RunId) -> None:
+    """Remove the folder of a run that is over.
+
+    Raises:
+        ConflictError: AG0039, when it is alive.
+    """
+    if is_alive(layout, run):
+        raise ConflictError(f"run {run} is still running", id="AG0039")
+    folder: Path = layout.run_dir(run)
+    if folder.is_dir():
+        shutil.rmtree(folder)
