@@ -1,0 +1,339 @@
+"""What a verification says: checks, findings, a level, and the exit code that follows from them.
+
+Rules this module keeps:
+    * There is no bare "valid": a level is always given with what was not checked and with the part that
+      nobody else has seen.
+    * Exit codes: 12 what is there is not what was signed; 13 an unknown or another key; 3 something needed is
+      missing, an open run has nobody who records it, or a required level is not reached; 0 otherwise. The
+      gravest counts.
+    * Entries are numbered from 0, as in the record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, Literal
+
+from agentgov.errors import ExitCode, UsageError
+from agentgov.ids import RunId
+
+JSON_VERSION: Final = 1
+
+Status = Literal["ok", "--", "open", "incomplete", "broken", "untrusted"]
+Code = Literal[
+    "line",  # not an entry in its only spelling
+    "order",  # not the entry that follows
+    "other-log",  # an entry of another record
+    "signature",  # not signed by the key it names
+    "key",  # signed by a key that may not sign it
+    "snapshots",  # trees that do not fit together
+    "calls",  # a story of calls that cannot be
+    "seal",  # checkpoint, proof or form of a sealed part
+    "object",  # a git object that is not what its name says
+    "sealed-differs",  # unsealed bytes differ from the sealed ones
+    "shorter",  # entries seen before are missing
+    "rewritten",  # entries seen before are others now
+    "record-gone",  # there was a record, and there is none
+    "other-record",  # another record stands in its place
+    "other-key",  # another log key than the one known
+    "unknown-key",  # a log key nobody here knows
+    "payload",  # a payload that is not what was committed to
+    "missing",  # an object or a payload that is not there
+    "torn",  # half a line at the end
+    "unfinished",  # an open run that nobody records any more
+    "level",  # less than what was required
+]
+
+
+class Level(IntEnum):
+    """How much is known about a record; each level includes those below."""
+
+    CHAIN = 0
+    SIGNED = 1
+    CHECKPOINT = 2
+    PINNED = 3
+    WITNESSED = 4
+    TIMESTAMPED = 5
+
+    @property
+    def label(self) -> str:
+        """The name on screens."""
+        return _LABELS[self]
+
+
+_LABELS: Final = {
+    Level.CHAIN: "chained",
+    Level.SIGNED: "signed",
+    Level.CHECKPOINT: "saved",
+    Level.PINNED: "pinned",
+    Level.WITNESSED: "witnessed",
+    Level.TIMESTAMPED: "timestamped",
+}
+
+
+def parse_level(raw_level: str) -> Level:
+    """Return the level named `raw_level`: ``witnessed``, ``L4`` or ``4``.
+
+    Raises:
+        UsageError: AG0273, when there is no such level.
+    """
+    name = raw_level.lower()
+    for level in Level:
+        if name in (level.label, level.name.lower(), f"l{level.value}", str(level.value)):
+            return level
+    names = ", ".join(level.label for level in Level)
+    raise UsageError(f"there is no level {raw_level!a}", id="AG0273", hint=f"one of: {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong or missing.
+
+    Attributes:
+        code: What kind of thing.
+        why: What it is, for a person.
+        seq: The entry's place, if it is about one.
+        run: The run the entry names. Where the line itself is wrong, this is only what it claims.
+        call: The call the entry names, likewise.
+        error_id: The id of the error behind it.
+    """
+
+    code: Code
+    why: str
+    seq: int | None = None
+    run: RunId | None = None
+    call: int | None = None
+    error_id: str | None = None
+
+    def place(self) -> str:
+        """Return `entry 207 (run 5bd0a, call 31)`, as far as it is known."""
+        inner = [f"run {self.run}"] if self.run is not None else []
+        inner += [f"call {self.call}"] if self.call is not None else []
+        named = f" ({', '.join(inner)})" if inner else ""
+        return f"entry {self.seq}{named}" if self.seq is not None else f"the record{named}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands in a report."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    name: str
+    status: Status
+    text: str
+
+
+@dataclass(slots=True)
+class Coverage:
+    """How many changed lines belong to a call.
+
+    Attributes:
+        lines: All changed lines, added and removed; a binary change counts as one.
+        with_call: Those of steps during which at least one call was open.
+        shared: Those of them where several calls were open and none could be named.
+        unknown: Steps whose list of changes is not at hand.
+    """
+
+    lines: int = 0
+    with_call: int = 0
+    shared: int = 0
+    unknown: int = 0
+
+    def text(self) -> str:
+        """Return it as a phrase."""
+        if self.unknown:
+            return f"unknown how many lines have a call: {self.unknown} lists of changes are not here"
+        if not self.lines:
+            return "no line was changed"
+        percent = 100 if self.with_call == self.lines else min(99, 100 * self.with_call // self.lines)
+        return f"{percent} % of lines have a call"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands in a report."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class Head:
+    """The end of what holds, from which the next pin is made."""
+
+    log: str
+    public_key: str
+    size: int
+    root: str
+    leaf: str
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome of one verification.
+
+    Attributes:
+        checks: One line each, in a fixed order.
+        findings: What is wrong or missing, the first broken entry first.
+        level: What was reached; None when the record is broken or there is none.
+        required: What was asked for.
+        entries: How many entries were read and hold.
+        sealed: How many of them are sealed.
+        witnessed: How many of them somebody else has seen.
+        head: The end of what holds; None when nothing does.
+        coverage: Changed lines that belong to a call.
+        open_runs: Open runs that somebody records.
+        missing: Objects and payloads that are not there, by class.
+        notes: Facts that are no fault.
+    """
+
+    checks: list[Check] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    level: Level | None = None
+    required: Level | None = None
+    entries: int = 0
+    sealed: int = 0
+    witnessed: int = 0
+    head: Head | None = None
+    coverage: Coverage = field(default_factory=Coverage)
+    open_runs: list[RunId] = field(default_factory=list)
+    missing: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def broken_at(self) -> Finding | None:
+        """The first broken entry or part."""
+        return next((found for found in self.findings if _exit_of(found) is ExitCode.BROKEN), None)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command exits with."""
+        codes = {_exit_of(found) for found in self.findings}
+        for code in (ExitCode.BROKEN, ExitCode.UNTRUSTED, ExitCode.INCOMPLETE):
+            if code in codes:
+                return code
+        return ExitCode.OK
+
+    def headline(self) -> str:
+        """Return the answer in one line."""
+        broken = self.broken_at
+        if broken is not None:
+            return f"BROKEN at {broken.place()}: {broken.why}"
+        if self.exit_code is ExitCode.UNTRUSTED:
+            return f"UNKNOWN SIGNER: {self._first(ExitCode.UNTRUSTED)}"
+        if any(found.code in ("unfinished", "torn") for found in self.findings):
+            return f"OPEN: {self._first(ExitCode.INCOMPLETE)}"
+        if self.exit_code is ExitCode.INCOMPLETE:
+            return f"INCOMPLETE: {self._first(ExitCode.INCOMPLETE)}"
+        witness = "No outside witness yet." if self.witnessed < self.entries else "Witnessed."
+        return f"Unchanged, signed and complete as far as this machine can tell. {witness}"
+
+    def holds(self) -> str | None:
+        """Return which entries still hold, when the record is broken."""
+        if self.broken_at is None:
+            return None
+        if not self.entries:
+            return "no entry can be relied on"
+        return f"entries 0-{self.entries - 1} hold; nothing after {self.entries - 1} can be relied on"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a versioned object."""
+        broken = self.broken_at
+        return {
+            "v": JSON_VERSION,
+            "ok": self.exit_code is ExitCode.OK,
+            "exit_code": int(self.exit_code),
+            "level": None if self.level is None else {"n": int(self.level), "name": self.level.label},
+            "required": None if self.required is None else self.required.label,
+            "entries": self.entries,
+            "sealed": self.sealed,
+            "tail": {"unsealed": self.entries - self.sealed, "unwitnessed": self.entries - self.witnessed},
+            "head": None if self.head is None else {k: getattr(self.head, k) for k in self.head.__slots__},
+            "checks": [{"name": c.name, "status": c.status, "text": c.text} for c in self.checks],
+            "broken_at": None if broken is None else broken.to_json(),
+            "findings": [found.to_json() for found in self.findings],
+            "coverage": self.coverage.to_json(),
+            "missing": dict(self.missing),
+            "open_runs": list(self.open_runs),
+            "notes": list(self.notes),
+        }
+
+    def _first(self, code: ExitCode) -> str:
+        found = next(found for found in self.findings if _exit_of(found) is code)
+        return (
+            f"{found.place()}: {found.why}" if found.seq is not None or found.run is not None else found.why
+        )
+
+
+def _exit_of(finding: Finding) -> ExitCode:
+    if finding.code in ("other-key", "unknown-key"):
+        return ExitCode.UNTRUSTED
+    if finding.code in ("missing", "torn", "unfinished", "level"):
+        return ExitCode.INCOMPLETE
+    return ExitCode.BROKEN
+
+
+_EXPLAINED: Final = {
+    "chain": (
+        "Each entry holds the SHA-256 of the one before it, and its own number. Nobody who cannot "
+        "compute collisions can take one out, put one in, or change one, and keep the rest."
+    ),
+    "signatures": (
+        "Each entry is signed with Ed25519, by this clone's log key or by a key that it delegated to "
+        "one run. Someone who holds the log key could still write the whole record anew: only a pin "
+        "and a witness show that."
+    ),
+    "saved": (
+        "Parts of the record lie sealed in git, each with a signed size and Merkle root and the proof "
+        "of its last entry. After a seal every run's key must be replaced, so that one stolen later "
+        "signs nothing before it."
+    ),
+    "not older": (
+        "This machine remembers the last size and root that it saw, outside the repository. A record "
+        "that was cut, restored from an earlier state or rewritten does not fit them."
+    ),
+    "calls": (
+        "Requests, verdicts, answers and results tell one possible story: nothing denied has a result."
+    ),
+    "files": (
+        "Each step begins with the files that the step before it left. What changed while no call was "
+        "open is nobody's; what changed while several were is theirs together."
+    ),
+    "objects": ("The snapshots and base commits that the entries name are there."),
+    "payloads": (
+        "Arguments, outputs and lists of changes are not in the record, only commitments to them. "
+        "Those at hand were checked against their commitments; of the others only that they existed "
+        "is known."
+    ),
+    "witness": (
+        "Nobody outside this machine has seen this record. Whoever holds its key could replace it whole."
+    ),
+    "time": ("Times are what this machine's clock said. They are no evidence of order; the numbers are."),
+    "open": (
+        "A run that has not ended may still write. If nobody records it, entries may have been cut off."
+    ),
+}
+
+
+def explain(report: Report) -> str:
+    """Return the whole text: the answer, each check with what it means, and what was not checked."""
+    lines = [report.headline()]
+    held = report.holds()
+    if held is not None:
+        lines.append(held)
+    for check in report.checks:
+        lines += ["", f"{check.status:<10} {check.name}: {check.text}"]
+        if check.name in _EXPLAINED:
+            lines.append(f"           {_EXPLAINED[check.name]}")
+    if report.findings:
+        lines += ["", "Found:"]
+        lines += [f"  {found.code}: {found.place()}: {found.why}" for found in report.findings]
+    lines += [f"note: {note}" for note in report.notes]
+    level = "none" if report.level is None else f"{int(report.level)} ({report.level.label})"
+    unsealed, unseen = report.entries - report.sealed, report.entries - report.witnessed
+    lines += [
+        "",
+        f"level {level} of {len(Level) - 1}; {report.entries} entries",
+        f"{unsealed} of them not saved in git yet, {unseen} seen by nobody else",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,196 @@
+"""Where a verification reads the record from, and what this machine knows about it beforehand.
+
+Rules this module keeps:
+    * Reading changes nothing: no recovery, no repair, no new stream.
+    * What this machine knows is read first, then the entries that are not sealed, under the append lock,
+      then the sealed ref: whatever is appended or sealed meanwhile can neither be missed nor be taken for a
+      loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from agentgov.errors import BrokenRecordError
+from agentgov.files import machine_id
+from agentgov.git import Git, Repository
+from agentgov.layout import Layout, StateHome
+from agentgov.ledger.keys import KeyFolder, read_stream_id
+from agentgov.ledger.pins import Pin, pin_path, read_pin
+from agentgov.ledger.seal import REF_PREFIX, Seal, SealStore
+from agentgov.ledger.wal import list_segments, split_torn
+
+ORIGIN_PREFIX: Final = "agentgov/"
+_is_stream_id = re.compile(r"[0-9a-f]{32}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """An unsealed entry as it lies there: its place, its line, its signature in base64; none is parsed."""
+
+    seq: int
+    line: bytes
+    raw_signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawTail:
+    """The entries that are not sealed yet.
+
+    Attributes:
+        records: Whole records in the order of the files.
+        torn: Bytes after the last line feed of the last file.
+        fault: What is wrong with the files themselves; the records up to there are given all the same.
+    """
+
+    records: list[RawRecord]
+    torn: bytes = b""
+    fault: BrokenRecordError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What this machine knows about a record before it reads it.
+
+    Attributes:
+        pin: The last head seen here.
+        public_key: The log key that is this clone's own, or vouched for by somebody trusted; 64 hex
+            characters.
+        stream_id: The record that was begun in this clone.
+    """
+
+    pin: Pin | None = None
+    public_key: str | None = None
+    stream_id: str | None = None
+
+
+def local_trust(repository: Repository, state: StateHome, *, machine: str | None = None) -> Trust:
+    """Return what this machine knows about the clone's own record; call it before anything else is read.
+
+    Args:
+        repository: The clone.
+        state: The user's state folder.
+        machine: The machine's id; found out when None.
+
+    Raises:
+        BrokenRecordError: AG0229, when a pin is there and cannot be read.
+        AgentgovError: AG0225, when the clone's key or the name of its record is damaged.
+    """
+    keys = KeyFolder.of(state.keys, repository.common_dir, machine or machine_id())
+    bound = keys.stream()
+    stream = bound if bound is not None else read_stream_id(repository.layout.stream_file)
+    pin = read_pin(pin_path(state.pins, stream)) if stream is not None else None
+    own = keys.load_key().public_key.hex() if bound is not None and keys.has_key() else None
+    return Trust(pin, own, bound)
+
+
+class RecordSource(Protocol):
+    """A record to verify."""
+
+    def stream_id(self) -> str | None:
+        """Return the 32 hex characters that name the record; None when there is none."""
+        ...
+
+    def tail(self) -> RawTail:
+        """Return what is not sealed yet; called before `seals`."""
+        ...
+
+    def seals(self) -> Iterator[Seal]:
+        """Yield the seals, the oldest first; raises what `SealStore` raises."""
+        ...
+
+
+class RepositorySource:
+    """The record of a clone, or one that was fetched into it.
+
+    Args:
+        repository: The repository.
+        stream_id: A fetched record; by default the clone's own is read, with its unsealed part.
+        known_stream_id: The clone's own record as this machine knows it, for a clone that has lost the file
+            which says so.
+    """
+
+    def __init__(
+        self, repository: Repository, *, stream_id: str | None = None, known_stream_id: str | None = None
+    ) -> None:
+        self._layout = repository.layout
+        self._git = Git(repository.common_dir)
+        self._format = repository.object_format
+        self._fetched = stream_id
+        self._known = known_stream_id
+
+    def stream_id(self) -> str | None:
+        """Return the record asked for, else the clone's own, the one known, or the only one there is."""
+        if self._fetched is not None:
+            return self._fetched
+        present = read_stream_id(self._layout.stream_file)
+        if present is not None or self._known is not None:
+            return present or self._known
+        refs = self._git.text("for-each-ref", "--format=%(refname)", REF_PREFIX).split()
+        name = refs[0].removeprefix(REF_PREFIX) if len(refs) == 1 else ""
+        return name if _is_stream_id(name) else None
+
+    def tail(self) -> RawTail:
+        """Return what is not sealed yet, as it was at one moment."""
+        if self._fetched is not None:
+            return RawTail([])
+        with _quiet(self._layout):
+            return read_tail(self._layout.wal)
+
+    def seals(self) -> Iterator[Seal]:
+        """Yield the seals, the oldest first."""
+        stream = self.stream_id()
+        if stream is None:
+            return
+        store = SealStore(self._git, stream, self._format)
+        try:
+            yield from store.oldest_first(store.newest())
+        finally:
+            store.close()
+
+
+@contextlib.contextmanager
+def _quiet(layout: Layout) -> Iterator[None]:
+    """Hold the append lock while reading; a record without one has no writer."""
+    try:
+        fd = os.open(layout.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def read_tail(folder: Path) -> RawTail:
+    """Read the files of entries that are not sealed; what is wrong with them is returned, not raised."""
+    records: list[RawRecord] = []
+    torn = b""
+    for segment in list_segments(folder) if folder.is_dir() else []:
+        try:
+            data = segment.path.read_bytes()
+        except FileNotFoundError:
+            # Sealed and removed meanwhile: the ref, which is read later, holds it.
+            continue
+        if torn:
+            return RawTail(records, fault=_fault("the line before it is torn", segment.first))
+        complete, torn = split_torn(data)
+        for seq, raw_record in enumerate(complete.split(b"\n")[:-1], segment.first):
+            line, tab, raw_signature = raw_record.rpartition(b"\t")
+            if not tab:
+                return RawTail(records, fault=_fault("this line has no signature", seq))
+            records.append(RawRecord(seq, line, raw_signature))
+    return RawTail(records, torn)
+
+
+def _fault(what: str, seq: int) -> BrokenRecordError:
+    return BrokenRecordError(what, id="AG0268", where=f"entry {seq}")
