@@ -143,9 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The process's exit code, as listed in `agentgov.errors.ExitCode`.
     """
     try:
-        result = app(
-            args=None if argv is None else list(argv), prog_name="agentgov", standalone_mode=False
-        )
+        result = app(args=None if argv is None else list(argv), prog_name="agentgov", standalone_mode=False)
     except AgentgovError as error:
         report_error(error)
         return int(error.exit_code)

@@ -44,7 +44,7 @@ class Screen:
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """Print one line; `style` is rich's (`"red"`, `"bold"`, `"dim"`)."""
-        safe = printable(text)
+        safe = _one_line(text)
         if self._console is None:
             self.stream.write(safe + "\n")
         else:
@@ -90,9 +90,7 @@ class Screen:
             indent: Text before each line.
         """
         cells = [[printable(cell) for cell in row] for row in rows]
-        widths = [
-            max([len(name), *(len(row[index]) for row in cells)]) for index, name in enumerate(header)
-        ]
+        widths = [max([len(name), *(len(row[index]) for row in cells)]) for index, name in enumerate(header)]
         if elastic is not None:
             over = len(indent) + sum(widths) + 2 * (len(widths) - 1) - self.width
             if over > 0:
@@ -101,6 +99,11 @@ class Screen:
             self.line(indent + _aligned(header, widths, right), "bold")
         for number, row in enumerate(cells):
             self.line(indent + _aligned(row, widths, right), (styles or {}).get(number))
+
+
+def _one_line(text: str) -> str:
+    # Tabs stay, for diffs; a line feed inside would let a recorded name print a line of its own.
+    return printable(text, newlines=True).replace("\n", "\\n")
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:

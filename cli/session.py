@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from agentgov.clock import Clock, Random, SystemClock
 from agentgov.errors import AgentgovError, UsageError
 from agentgov.git import Repository, discover
-from agentgov.ids import RunRef, parse_run_ref
+from agentgov.ids import RunId, RunRef, parse_run_ref
 from agentgov.layout import Layout, StateHome
 
 if TYPE_CHECKING:
@@ -91,25 +92,41 @@ class Session:
         from agentgov.harness.recovery import recover
         from agentgov.ledger.stream import Stream
 
-        if not self.layout.stream_file.exists() and not self._was_recorded():
+        self.demand_record()
+        stream = Stream.open(self.repo, self.state, clock=self.clock, random=self.random, create=False)
+        for run in recover(
+            self.repo, self.state, stream, self.payloads, clock=self.clock, random=self.random
+        ):
+            from agentgov.cli.screen import notes
+
+            notes().line(
+                f"agentgov {run}: its recorder was killed; closed as interrupted, what was recorded is kept"
+            )
+        return stream
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether this clone has, or is known to have had, a record."""
+        from agentgov.files import machine_id
+        from agentgov.ledger.keys import KeyFolder
+
+        return (
+            self.layout.stream_file.exists()
+            or KeyFolder.of(self.state.keys, self.repo.common_dir, machine_id()).stream() is not None
+        )
+
+    def demand_record(self) -> None:
+        """Refuse to go on where nothing was ever recorded.
+
+        Raises:
+            UsageError: AG0301, when that is so.
+        """
+        if not self.is_recorded:
             raise UsageError(
                 "nothing is recorded in this repository yet",
                 id="AG0301",
                 hint="agentgov run -- AGENT...        a first look: agentgov demo",
             )
-        stream = Stream.open(self.repo, self.state, clock=self.clock, random=self.random, create=False)
-        recovered = recover(self.repo, self.state, stream, self.payloads, clock=self.clock, random=self.random)
-        if recovered:
-            from agentgov.cli.screen import notes
-
-            for run in recovered:
-                notes().line(f"agentgov {run}: its recorder had been killed; closed as interrupted, nothing was lost")
-        return stream
-
-    def _was_recorded(self) -> bool:
-        from agentgov.ledger.keys import known_stream
-
-        return known_stream(self.repo, self.state) is not None
 
     @cached_property
     def payloads(self) -> PayloadStore:
@@ -118,10 +135,7 @@ class Session:
         from agentgov.ledger.redaction import Redactor
 
         return PayloadStore(
-            self.layout,
-            object_format=self.repo.object_format,
-            redactor=Redactor(env=self.env),
-            random=self.random,
+            self.layout, self.layout.store, self.repo.object_format, Redactor(env=self.env), self.random
         )
 
     @cached_property
@@ -129,7 +143,26 @@ class Session:
         """Every run of this record, folded from its entries."""
         from agentgov.ledger.history import fold
 
-        return fold(signed.entry for signed in self.stream.entries())
+        return fold(self.stream.entries())
+
+    @cached_property
+    def recorded_history(self) -> History:
+        """The same as it lies there, without closing what a killed recorder left open; empty when unreadable."""
+        from agentgov.errors import BrokenRecordError
+        from agentgov.ledger.history import History, fold
+        from agentgov.ledger.reader import Reader
+
+        try:
+            with Reader.of_clone(self.repo) or nullcontext() as reader:
+                return History() if reader is None else fold(reader.entries())
+        except BrokenRecordError:
+            return History()
+
+    def is_live(self, run: RunId) -> bool:
+        """Whether a recorder serves this run now."""
+        from agentgov.harness.state import is_alive
+
+        return is_alive(self.layout, run)
 
     def find_run(self, prefix: str | None) -> RunRecord:
         """The run that `prefix` names; the last run of this work tree when None.
@@ -150,7 +183,7 @@ class Session:
         return runs[-1]
 
     def _started_here(self, run: RunRecord) -> bool:
-        from agentgov.report.runs import start_facts
+        from agentgov.report.facts import start_facts
 
         work_tree = self.repo.work_tree
         return work_tree is not None and start_facts(run, self.payloads).get("work_tree") == str(work_tree)
@@ -177,7 +210,9 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("this needs a yes, and there is no terminal to ask on", id="AG0303", hint="add --yes")
+        raise UsageError(
+            "this needs a yes, and there is no terminal to ask on", id="AG0303", hint="add --yes"
+        )
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -36,7 +36,9 @@ def run_hooks(settings: Mapping[str, Any], event: str, fields: Mapping[str, Any]
     ).encode()
     for group in settings["hooks"].get(event, []):
         for hook in group["hooks"]:
-            done = subprocess.run(["/bin/sh", "-c", hook["command"]], input=raw, capture_output=True, check=False)
+            done = subprocess.run(
+                ["/bin/sh", "-c", hook["command"]], input=raw, capture_output=True, check=False
+            )
             if done.returncode != 0:
                 return done.stderr.decode(errors="replace").strip() or f"a hook failed with {done.returncode}"
             if done.stdout.strip():

@@ -1,0 +1,91 @@
+"""`agentgov diff`: what a run, or some of its calls, changed."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from agentgov.cli.screen import notes, print_json, results
+from agentgov.cli.session import Session
+from agentgov.errors import UsageError
+from agentgov.git import Git
+from agentgov.ids import RunRef
+from agentgov.ledger.history import RunRecord
+from agentgov.text import encode_name
+
+
+def command(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN][:N | :A..B]", help="A run, one call, or calls A to B; the last run if left out."
+        ),
+    ] = None,
+    stat: Annotated[bool, typer.Option("--stat", help="Only names and counts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help='One object: {"v":1,"files":[...]}.')] = False,
+) -> None:
+    """What a run, or some of its calls, changed.
+
+    The workspace is compared as it was, untracked files too. `:N` is from just before call N to just after it.
+
+    Examples:
+
+      agentgov diff              everything the last run changed
+
+      agentgov diff :6           call 6 alone
+
+      agentgov diff 7kq2f:3..9   from before call 3 to after call 9
+    """
+    session = Session.here()
+    run, ref = session.resolve(what)
+    before, after = _trees(run, ref)
+    git = Git(session.layout.store)
+    pair = ("--end-of-options", before, after)
+    if as_json:
+        raw = git.lines_z("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-renames", *pair)
+        print_json({"v": 1, "run": run.run, "from": before, "tree": after, "files": _raw_files(raw)})
+        return
+    form = ["--stat=100"] if stat else ["-p"]
+    safe = (
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-color",
+        "--no-renames",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+    )
+    text = git.run("diff-tree", "-r", *form, *safe, *pair).stdout
+    if not text:
+        notes().line("nothing changed")
+        return
+    results().diff(text.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n"))
+    sys.stdout.flush()
+
+
+def _trees(run: RunRecord, ref: RunRef) -> tuple[str, str]:
+    if ref.point in (None, "end"):
+        return run.tree_at("start"), run.tree_at("end")
+    if not isinstance(ref.point, int):
+        raise UsageError("the start alone has no changes", id="AG0305", hint="agentgov diff RUN, or RUN:A..B")
+    last = ref.end if ref.end is not None else ref.point
+    run.tree_after(ref.point)
+    return run.calls[ref.point].from_tree, run.tree_after(last)
+
+
+def _raw_files(raw: list[bytes]) -> list[dict[str, object]]:
+    files = []
+    for head, path in zip(raw[::2], raw[1::2], strict=True):
+        old_mode, new_mode, old, new, status = head.decode("ascii").lstrip(":").split(" ")
+        files.append(
+            {
+                "path": encode_name(path),
+                "status": status,
+                "old_mode": old_mode,
+                "new_mode": new_mode,
+                "old": None if set(old) == {"0"} else old,
+                "new": None if set(new) == {"0"} else new,
+            }
+        )
+    return files

@@ -1,0 +1,223 @@
+"""`agentgov show`: one run call by call, or one call whole."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from agentgov.cli.screen import Screen, duration, plural, print_json, results
+from agentgov.cli.session import Session
+from agentgov.ledger.history import RunRecord
+from agentgov.report.facts import FileFact
+from agentgov.report.runs import CallView, RunView, call_detail, call_views, file_json, run_view, total_files
+from agentgov.text import printable
+
+OUTPUT_LINES = 40
+
+
+def command(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN][:N]", help="A run, or call N of it; the last run if left out."),
+    ] = None,
+    all_calls: Annotated[bool, typer.Option("--all", "-a", help="Reads too, and long output whole.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help='One object: {"v":1,"run":{...},...}.')] = False,
+) -> None:
+    """One run call by call, or one call whole.
+
+    Examples:
+
+      agentgov show              the last run here
+
+      agentgov show 7kq2f        that run
+
+      agentgov show :9           call 9 of the last run: arguments, output, verdict, changes
+    """
+    session = Session.here()
+    run, ref = session.resolve(what)
+    view = run_view(run, session.payloads, session.is_live)
+    if isinstance(ref.point, int):
+        run.tree_after(ref.point)
+        detail = call_detail(run, run.calls[ref.point], session.payloads)
+        if as_json:
+            print_json({"v": 1, "run": run.run, "call": detail})
+        else:
+            _show_call(results(), run, detail, whole=all_calls)
+        return
+    calls = call_views(run, session.payloads)
+    files = total_files(run, session.payloads)
+    if as_json:
+        print_json(
+            {
+                "v": 1,
+                "run": view.to_json(),
+                "calls": [call.to_json() for call in calls],
+                "files": None if files is None else [file_json(file) for file in files],
+                "unattributed": _unattributed(run, session),
+            }
+        )
+        return
+    _show_run(results(), view, calls, _unattributed(run, session), all_calls=all_calls)
+
+
+def _unattributed(run: RunRecord, session: Session) -> list[dict[str, Any]]:
+    from agentgov.report.facts import changed_files
+
+    found = []
+    for step in run.steps:
+        if step.owner is not None or step.changes is None or step.kind == "run.rollback":
+            continue
+        files = changed_files(run, session.payloads, step.changes)
+        found.append(
+            {
+                "entry": step.seq,
+                "kind": step.kind,
+                "files": None if files is None else [file_json(file) for file in files],
+            }
+        )
+    return found
+
+
+def _show_run(
+    out: Screen, view: RunView, calls: list[CallView], unattributed: list[dict[str, Any]], *, all_calls: bool
+) -> None:
+    model = f" ({view.model})" if view.model else ""
+    ended = "" if view.exit is None else f", exit {view.exit}"
+    took = (
+        ""
+        if view.ended_us is None or view.started_us is None
+        else f", {duration(view.ended_us - view.started_us)}"
+    )
+    agent = " ".join(part for part in (view.agent, view.agent_version) if part) or "?"
+    out.line(
+        f"{view.run}  {view.state}{ended}{took}   {agent}{model}   started by {view.operator or '?'}", "bold"
+    )
+    intent = f'intent "{view.intent}"' if view.intent else "no intent given"
+    base = f"from {view.base_branch or 'commit'} {view.base[:7]}" if view.base else "base unknown"
+    result = f"   result tree {view.result[:7]}" if view.result else ""
+    rules = f"   rules {view.policy[:4]}" if view.policy else ""
+    out.line(f"{intent}     {base}{result}{rules}")
+    out.line(
+        "seen by hooks and files; model gateway off" if view.hooks else "files only: no hooks for this agent"
+    )
+    shown = [call for call in calls if all_calls or not _is_plain_read(call)]
+    if shown:
+        out.columns(
+            ["N", "TIME", "WHO", "CALL", "VERDICT", "TOOK", "CHANGED"],
+            [_call_row(call) for call in shown],
+            right=(0,),
+            elastic=3,
+            styles={index: "red" for index, call in enumerate(shown) if call.status == "denied"},
+            indent="  ",
+        )
+    hidden = len(calls) - len(shown)
+    if hidden:
+        out.line(f"  ({plural(hidden, 'read')} hidden: --all)")
+    for step in unattributed:
+        names = "?" if step["files"] is None else ", ".join(_name(file["path"]) for file in step["files"])
+        out.line(f"  no call   {names}   changed while no call was open", "yellow")
+    out.line(
+        "one call: agentgov show :N     changes: agentgov diff     back to a call: agentgov rollback :N",
+        "dim",
+    )
+
+
+def _is_plain_read(call: CallView) -> bool:
+    return call.reads_only and call.status == "ok" and not call.files
+
+
+def _call_row(call: CallView) -> list[str]:
+    seconds = call.offset_us // 1_000_000
+    verdict = {"denied": "DENIED", "open": "waits" if call.decision == "ask" else "allow"}.get(
+        call.status, "asked, yes" if call.decision == "ask" else "allow"
+    )
+    return [
+        str(call.n),
+        f"+{seconds // 60}:{seconds % 60:02d}",
+        call.actor,
+        f"{call.tool:<6} {call.what}",
+        verdict,
+        "-" if call.took_us is None else duration(call.took_us),
+        _changed(call),
+    ]
+
+
+def _changed(call: CallView) -> str:
+    if call.status == "denied":
+        return ", ".join(call.rules) or str(call.denied_by)
+    if call.status in ("error", "interrupted", "open"):
+        return call.status
+    if call.files is None:
+        return "?"
+    return lines_of(call.files) + (" shared" if call.shared else "")
+
+
+def lines_of(files: Any) -> str:
+    """`+6 -2`, or how many files when no line can be counted."""
+    added, deleted = sum(file.added for file in files), sum(file.deleted for file in files)
+    words = [f"+{added}" if added else "", f"-{deleted}" if deleted else ""]
+    text = " ".join(word for word in words if word)
+    return text or (plural(len(files), "file") if files else "")
+
+
+def _show_call(out: Screen, run: RunRecord, detail: dict[str, Any], *, whole: bool) -> None:
+    status = detail["status"].upper() if detail["status"] == "denied" else detail["status"]
+    rules = f" by {', '.join(detail['rules'])}" if detail["rules"] else ""
+    out.line(f"{run.run}:{detail['n']}  {detail['tool']}   {status}{rules}", "bold")
+    moment = datetime.fromtimestamp(detail["at_us"] / 1_000_000).strftime("%d %b %Y %H:%M:%S")
+    took = "" if detail["took_us"] is None else f"   took {duration(detail['took_us'])}"
+    out.line(f"  when      {moment}{took}")
+    out.line(f"  who       {detail['actor']}" + (f" ({detail['model']})" if detail["model"] else ""))
+    out.line(f"  what      {detail['what'] or '(its arguments are not in this clone)'}")
+    for effect in detail["effects"] or ():
+        out.line(f"  would     {effect}")
+    out.line(
+        f"  verdict   {detail['decision']}: {detail['reason'] or 'no rule matched'}   rules {detail['policy'][:4]}"
+    )
+    if detail["where"]:
+        out.line(f"  rule at   {detail['where']}")
+    if detail["denied_by"] not in (None, "policy"):
+        out.line(f"  answer    no, by {detail['denied_by']}")
+    if detail["files"] is None:
+        out.line("  changed   ? (the list of changes is not in this clone)")
+    for file in detail["files"] or ():
+        out.line(f"  changed   {file['status']} {_name(file['path'])} {_file_lines(file)}")
+    if not detail["files"] and detail["files"] is not None:
+        out.line("  changed   nothing")
+    if detail["shared"]:
+        out.line("  shared    other calls were open at the same time; a change may be theirs")
+    _show_output(out, detail, whole=whole)
+    out.line(
+        f"changes: agentgov diff :{detail['n']}     back to here: agentgov rollback :{detail['n']}", "dim"
+    )
+
+
+def _show_output(out: Screen, detail: dict[str, Any], *, whole: bool) -> None:
+    text = detail["output"]
+    if text is None:
+        out.line("  output    " + ("none: it did not run" if detail["status"] == "denied" else "none"))
+        return
+    lines = printable(text, newlines=True).splitlines()
+    shown = lines if whole else lines[:OUTPUT_LINES]
+    for index, line in enumerate(shown):
+        out.line(("  output    " if index == 0 else "            ") + line)
+    if len(shown) < len(lines):
+        out.line(f"            ({len(lines) - len(shown)} more lines: --all)")
+
+
+def _name(path: Any) -> str:
+    if isinstance(path, str):
+        return path
+    from agentgov.text import decode_name
+
+    return printable(decode_name(path))
+
+
+def _file_lines(file: dict[str, Any]) -> str:
+    return "binary" if file["added"] is None else lines_of([_counted(file)])
+
+
+def _counted(file: dict[str, Any]) -> FileFact:
+    return FileFact(b"", file["status"], file["added"], file["deleted"], False, ())

@@ -1,0 +1,134 @@
+"""What the payloads say about a run: its start, its calls, its actors, its changes.
+
+Rules kept here:
+
+- A payload may be missing (erased, or not fetched) or hold anything: a reader gets what can be read, and `None` or an
+  empty mapping for the rest. Nothing is made up, and nothing raises for content.
+- Text is returned as it was recorded; whoever prints it makes it printable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agentgov.errors import BrokenRecordError
+from agentgov.ids import RunId
+from agentgov.ledger.history import CallRecord, RunRecord
+from agentgov.text import decode_name
+
+MAIN_ACTOR = "main"
+
+
+class PayloadReader(Protocol):
+    """Where payloads are looked up (`ledger.payloads.PayloadStore`)."""
+
+    def get(self, run: RunId, digest: str) -> Any:
+        """Return the payload that `digest` commits to, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """One changed path of a step.
+
+    Attributes:
+        path: The path, relative to the workspace.
+        status: `A`, `M`, `D` or `T` (a change of type).
+        added: Lines added.
+        deleted: Lines deleted.
+        binary: True when lines cannot be counted.
+        calls: The calls it belongs to; empty when nobody's.
+    """
+
+    path: bytes
+    status: str
+    added: int
+    deleted: int
+    binary: bool
+    calls: tuple[int, ...]
+
+
+def payload_bytes(reader: PayloadReader, run: RunId, digest: str | None) -> bytes | None:
+    """Return a payload's bytes; None when it is missing or is not the one that was recorded."""
+    if digest is None:
+        return None
+    try:
+        payload = reader.get(run, digest)
+    except BrokenRecordError:
+        # `verify` names it; a reader goes on without it.
+        return None
+    return None if payload is None else bytes(payload.value)
+
+
+def payload_text(reader: PayloadReader, run: RunId, digest: str | None) -> str | None:
+    """Return a payload as text; None when it is missing."""
+    raw = payload_bytes(reader, run, digest)
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")
+
+
+def payload_object(reader: PayloadReader, run: RunId, digest: str | None) -> Mapping[str, Any]:
+    """Return a payload that holds a JSON object; empty when it is missing or holds something else."""
+    raw = payload_bytes(reader, run, digest)
+    if raw is None:
+        return {}
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def start_facts(run: RunRecord, reader: PayloadReader) -> Mapping[str, Any]:
+    """Return what `run.start` carried: command, folder, operator."""
+    return {} if run.start is None else payload_object(reader, run.run, run.start.body["start"])
+
+
+def call_facts(call: CallRecord, run: RunRecord, reader: PayloadReader) -> Mapping[str, Any]:
+    """Return what a call's request carried: tool, arguments, effects, reason."""
+    return payload_object(reader, run.run, call.request.body["args"])
+
+
+def intent_of(run: RunRecord, reader: PayloadReader) -> str | None:
+    """Return the run's intent; None when none was given or it is missing."""
+    return None if run.start is None else payload_text(reader, run.run, run.start.body["intent"])
+
+
+def actor_names(run: RunRecord, reader: PayloadReader) -> dict[int, str]:
+    """Return a name for each actor: `main`, a sub-agent's type, with a number where several share it."""
+    types = {
+        number: str(payload_object(reader, run.run, entry.body["who"]).get("type") or f"agent-{number}")
+        for number, entry in run.actors.items()
+    }
+    names = {0: MAIN_ACTOR}
+    seen: dict[str, int] = {}
+    for number, name in sorted(types.items()):
+        seen[name] = seen.get(name, 0) + 1
+        names[number] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return names
+
+
+def changed_files(run: RunRecord, reader: PayloadReader, digest: str | None) -> Sequence[FileFact] | None:
+    """Return the files that a `changes` payload lists; None when it is missing or unreadable."""
+    if digest is None:
+        return ()
+    files = payload_object(reader, run.run, digest).get("files")
+    if not isinstance(files, list):
+        return None
+    try:
+        return [_file_fact(item) for item in files]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _file_fact(item: Mapping[str, Any]) -> FileFact:
+    hunks = item["hunks"]
+    return FileFact(
+        decode_name(item["path"]),
+        str(item["status"]),
+        0 if hunks is None else sum(int(hunk[3]) for hunk in hunks),
+        0 if hunks is None else sum(int(hunk[1]) for hunk in hunks),
+        hunks is None,
+        tuple(int(n) for n in item.get("calls", ())),
+    )
