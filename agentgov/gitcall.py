@@ -20,6 +20,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from agentgov.errors import AgentgovError, UsageError
 from agentgov.text import printable
@@ -93,6 +94,17 @@ class GitResult:
         return printable(lines[-1], limit=300) if lines else f"exit code {self.returncode}"
 
 
+class RunOptions(TypedDict, total=False):
+    """The options of `Git.run`, for the methods that hand them on."""
+
+    input: bytes | None
+    check: bool
+    config: Mapping[str, str] | None
+    env: Mapping[str, str] | None
+    timeout_seconds: float | None
+    cwd: Path | None
+
+
 class Git:
     """Calls git on one repository, with the guards of this module.
 
@@ -160,17 +172,17 @@ class Git:
             raise AgentgovError(f"git {_name(args)}: {result.message}", id="AG0008", where=self._where())
         return result
 
-    def text(self, *args: Arg, **options: object) -> str:
+    def text(self, *args: Arg, **options: Unpack[RunOptions]) -> str:
         """Like `run`, and return the output as text without the last line feed.
 
         Bytes that are not UTF-8 become surrogates: for paths use `lines_z`.
         """
-        result = self.run(*args, **options)  # type: ignore[arg-type]
+        result = self.run(*args, **options)
         return result.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
 
-    def lines_z(self, *args: Arg, **options: object) -> list[bytes]:
+    def lines_z(self, *args: Arg, **options: Unpack[RunOptions]) -> list[bytes]:
         """Like `run` for a command with `-z`: the output's records, split at NUL."""
-        result = self.run(*args, **options)  # type: ignore[arg-type]
+        result = self.run(*args, **options)
         return result.stdout.removesuffix(b"\x00").split(b"\x00") if result.stdout else []
 
     def command(self, *args: Arg, config: Mapping[str, str] | None = None) -> list[Arg]:

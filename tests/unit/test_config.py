@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agentgov.config import ReviewTable, Settings, parse_size, rule_lines
 from agentgov.errors import ConfigError
+from agentgov.gates.policy import Policy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / ".agentgov.toml.example").read_text()
@@ -35,6 +36,13 @@ def test_the_example_as_it_is_means_the_defaults() -> None:
 def test_the_example_uncommented_parses_to_the_defaults() -> None:
     parsed = Settings.parse(UNCOMMENTED.encode())
     assert parsed == dataclasses.replace(Settings(), review=ReviewTable())
+
+
+def test_the_examples_rules_hold() -> None:
+    text = "".join(f"{line[3:]}\n" for line in EXAMPLE.splitlines() if line.startswith("##>"))
+    policy = Policy.parse(text.encode(), source="default-branch")
+    own = [rule.id for rule in policy.rules if rule.where.startswith(".agentgov.toml")]
+    assert own == ["keep-important", "ask-publish"]
 
 
 def test_the_example_names_every_key() -> None:
