@@ -19,7 +19,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from agentgov.errors import AgentgovError, ExitCode
+from agentgov.errors import AgentgovError, ExitCode, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
     except typer.TyperException as error:
-        error.show()
-        return int(getattr(error, "exit_code", ExitCode.USAGE))
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "agentgov"
+        report_error(UsageError(error.format_message(), id="AG0308", hint=f"{command} --help"))
+        return int(ExitCode.USAGE)
     return result if isinstance(result, int) else int(ExitCode.OK)

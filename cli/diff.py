@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,8 @@ def command(
 ) -> None:
     """What a run, or some of its calls, changed.
 
-    The workspace is compared as it was, untracked files too. `:N` is from just before call N to just after it.
+    The workspace is compared as it was, untracked files too. `:N` is from just before call N
+    to just after it.
 
     Examples:
 
@@ -74,7 +75,7 @@ def _trees(run: RunRecord, ref: RunRef) -> tuple[str, str]:
     return run.calls[ref.point].from_tree, run.tree_after(last)
 
 
-def _raw_files(raw: list[bytes]) -> list[dict[str, object]]:
+def _raw_files(raw: list[bytes]) -> list[dict[str, Any]]:
     files = []
     for head, path in zip(raw[::2], raw[1::2], strict=True):
         old_mode, new_mode, old, new, status = head.decode("ascii").lstrip(":").split(" ")

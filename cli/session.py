@@ -147,7 +147,7 @@ class Session:
 
     @cached_property
     def recorded_history(self) -> History:
-        """The same as it lies there, without closing what a killed recorder left open; empty when unreadable."""
+        """The same as it lies there: nothing a killed recorder left open is closed; empty if unreadable."""
         from agentgov.errors import BrokenRecordError
         from agentgov.ledger.history import History, fold
         from agentgov.ledger.reader import Reader

@@ -173,9 +173,8 @@ def _show_call(out: Screen, run: RunRecord, detail: dict[str, Any], *, whole: bo
     out.line(f"  what      {detail['what'] or '(its arguments are not in this clone)'}")
     for effect in detail["effects"] or ():
         out.line(f"  would     {effect}")
-    out.line(
-        f"  verdict   {detail['decision']}: {detail['reason'] or 'no rule matched'}   rules {detail['policy'][:4]}"
-    )
+    reason = detail["reason"] or "no rule matched"
+    out.line(f"  verdict   {detail['decision']}: {reason}   rules {detail['policy'][:4]}")
     if detail["where"]:
         out.line(f"  rule at   {detail['where']}")
     if detail["denied_by"] not in (None, "policy"):

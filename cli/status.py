@@ -61,9 +61,8 @@ def command(
         out.line(f"  {state.run}   {state.agent}, {state.place}, since {ago(state.started_us, now)}{calls}")
         if "error" in told:
             out.line(f"          {told['error']}", "yellow")
-    out.line(
-        f"  record  {plural(entries, 'entry').replace('entrys', 'entries')}, {sealed} of them saved into git, {plural(runs, 'run')}"
-    )
+    counted = "1 entry" if entries == 1 else f"{entries} entries"
+    out.line(f"  record  {counted}, {sealed} of them saved into git, {plural(runs, 'run')}")
     out.line(f"  folder  {session.layout.root}")
     out.line(f"  keys    {session.state.root}")
     out.line(

@@ -40,8 +40,9 @@ def command(
 ) -> None:
     """Check that the record is unchanged, signed and complete.
 
-    Exit code 0: it holds. 12: broken; the first broken entry is named. 13: signed by a key nobody here knows.
-    3: something is missing or open, or less is proven than --require asks for. Nothing is changed or repaired.
+    Exit code 0: it holds. 12: broken; the first broken entry is named. 13: signed by a key nobody
+    here knows. 3: something is missing or open, or less is proven than --require asks for.
+    Nothing is changed or repaired.
 
     Examples:
 
@@ -90,7 +91,7 @@ def verify_here(session: Session, *, run: str | None = None, require: Level | No
 
 
 def _remember(session: Session, report: Report) -> None:
-    """Pin the head that was verified; only a saved one, for what is not saved may honestly be lost with the disk."""
+    """Pin the head that was verified, if it is saved: the rest may honestly be lost with the disk."""
     head = report.head
     if (
         head is None
@@ -135,6 +136,5 @@ def _show(out: Screen, report: Report) -> None:
         )
         return
     if report.level is not None:
-        out.line(
-            f"level {int(report.level)} of {int(max(Level))} ({report.level.label})      whole text: --explain"
-        )
+        level = f"level {int(report.level)} of {int(max(Level))} ({report.level.label})"
+        out.line(f"{level}      whole text: --explain")

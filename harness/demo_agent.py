@@ -1,12 +1,13 @@
 """The bundled demonstration agent: a script instead of a model, real tools, and the real hook path.
 
-It speaks Claude's hook dialect: before each tool call it runs the ``PreToolUse`` hooks named in its settings file with
-the call as JSON on their standard input, does not run a call that a hook denied, and afterwards runs ``PostToolUse``
-or ``PostToolUseFailure``. Run as ``python -I demo_agent.py SCRIPT --settings FILE``, where SCRIPT is a JSON list of
-``{"say": TEXT}`` and ``{"tool": NAME, "input": {...}, "agent": ID}``.
+It speaks Claude's hook dialect: before each tool call it runs the ``PreToolUse`` hooks named in its
+settings file with the call as JSON on their standard input, does not run a call that a hook denied, and
+afterwards runs ``PostToolUse`` or ``PostToolUseFailure``. Run as
+``python -I demo_agent.py SCRIPT --settings FILE``, where SCRIPT is a JSON list of ``{"say": TEXT}`` and
+``{"tool": NAME, "input": {...}, "agent": ID}``.
 
-Rules kept here: the standard library only, nothing of agentgov is imported: it stands where a stranger's agent stands.
-A hook that fails in any way denies.
+Rules kept here: the standard library only, nothing of agentgov is imported: it stands where a stranger's
+agent stands. A hook that fails in any way denies.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ def run_hooks(settings: Mapping[str, Any], event: str, fields: Mapping[str, Any]
         Why the call is denied, or None.
     """
     raw = json.dumps(
-        {"hook_event_name": event, "session_id": SESSION, "cwd": os.getcwd(), "transcript_path": "", **fields}
+        {
+            "hook_event_name": event,
+            "session_id": SESSION,
+            "cwd": str(Path.cwd()),
+            "transcript_path": "",
+            **fields,
+        }
     ).encode()
     for group in settings["hooks"].get(event, []):
         for hook in group["hooks"]:

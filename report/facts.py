@@ -2,8 +2,8 @@
 
 Rules kept here:
 
-- A payload may be missing (erased, or not fetched) or hold anything: a reader gets what can be read, and `None` or an
-  empty mapping for the rest. Nothing is made up, and nothing raises for content.
+- A payload may be missing (erased, or not fetched) or hold anything: a reader gets what can be read,
+  and `None` or an empty mapping for the rest. Nothing is made up, and nothing raises for content.
 - Text is returned as it was recorded; whoever prints it makes it printable.
 """
 

@@ -2,7 +2,7 @@
 
 Rules kept here:
 
-- No printing and no I/O but payload look-ups; each view has `to_json`, whose shape is versioned by its caller.
+- No printing and no I/O but payload look-ups; each view has `to_json`, versioned by its caller.
 - Figures come from the record alone. What cannot be known (files of an erased payload) is None, not zero.
 """
 
