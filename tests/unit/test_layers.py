@@ -91,8 +91,41 @@ def test_only_the_command_line_prints_exits_or_prompts() -> None:
                 ):
                     wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node.func)}")
     # Programs of their own, run as a child: they end with a code.
-    own = ("agentgov/__main__.py", "harness/capture/hook_client.py", "harness/supervisor.py")
+    own = (
+        "agentgov/__main__.py",
+        "harness/capture/hook_client.py",
+        "harness/demo_agent.py",
+        "harness/supervisor.py",
+    )
     assert [line for line in wrong if not line.startswith(own)] == []
+
+
+def test_only_the_command_line_reads_the_home_folder() -> None:
+    # A remote's address may begin with "~", and means there what it means to git.
+    allowed = {"cli", "harness/remotes.py"}
+    wrong = []
+    for folder in MAY_IMPORT:
+        for path in sources(folder):
+            name = path.relative_to(ROOT).as_posix()
+            if allowed & {folder, name}:
+                continue
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    called = ast.unparse(node.func)
+                    if called == "Path.home" or called.endswith(".expanduser"):
+                        wrong.append(f"{name}:{node.lineno}: {called}")
+    assert wrong == []
+
+
+def test_one_file_knows_how_git_is_called() -> None:
+    wrong = []
+    for folder in MAY_IMPORT:
+        for path in sources(folder):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.List) and node.elts and isinstance(node.elts[0], ast.Constant):
+                    if node.elts[0].value == "git":
+                        wrong.append(f"{path.relative_to(ROOT).as_posix()}:{node.lineno}")
+    assert [line for line in wrong if not line.startswith("agentgov/gitcall.py:")] == []
 
 
 def test_only_the_command_line_uses_terminal_libraries() -> None:
