@@ -122,9 +122,9 @@ def test_one_file_knows_how_git_is_called() -> None:
     for folder in MAY_IMPORT:
         for path in sources(folder):
             for node in ast.walk(ast.parse(path.read_bytes())):
-                if isinstance(node, ast.List) and node.elts and isinstance(node.elts[0], ast.Constant):
-                    if node.elts[0].value == "git":
-                        wrong.append(f"{path.relative_to(ROOT).as_posix()}:{node.lineno}")
+                first = node.elts[0] if isinstance(node, ast.List) and node.elts else None
+                if isinstance(first, ast.Constant) and first.value == "git":
+                    wrong.append(f"{path.relative_to(ROOT).as_posix()}:{first.lineno}")
     assert [line for line in wrong if not line.startswith("agentgov/gitcall.py:")] == []
 
 
