@@ -65,7 +65,9 @@ test-agents: $(STAMP) agents
 	$(BIN)/python -m pytest -q -m agents tests/agents
 
 bench: $(STAMP)
-	$(BIN)/python bench/run.py
+	@set -eu; for bench in bench/[a-z]*.py; do \
+		echo "== $$bench"; $(BIN)/python "$$bench"; \
+	done
 
 constraints:
 	$(BIN)/python -m pip install --quiet pip-tools
