@@ -212,8 +212,8 @@ def make_plan(
             conflicts.append(Conflict(path, "unsupported", path, now, now, then))
             continue
         actions.append(Action(path, file_now, file_then))
-    for action in actions:
-        folders.update(parents(action.path))
+    for path in [*folders, *(action.path for action in actions)]:
+        folders.update(parents(path))
     kept_folders = {folder for path, node in kept.items() if node is not None for folder in parents(path)}
     kept_folders.update(path for path, node in kept.items() if _is_folder(node))
     new_folders = sorted(path for path in folders if is_folder_then(path) and not is_folder_now(path))
