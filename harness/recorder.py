@@ -55,6 +55,9 @@ class Agent(Protocol):
     def handle(self) -> bool:
         """Take in the news; True once the agent has ended and nothing of it is left."""
 
+    def signal(self, number: int) -> bool:
+        """Pass on a signal that this process got; False when it means that the run is to end."""
+
     def terminate(self) -> None:
         """Ask the supervisor to end the agent; :meth:`handle` tells when it has."""
 
@@ -159,15 +162,15 @@ class Recorder:
             self._stopping = True
             self._agent.terminate()
 
-    def serve(self, stop_fd: int | None = None) -> None:
+    def serve(self, signals: int | None = None) -> None:
         """Run the loop until the agent has ended.
 
         Args:
-            stop_fd: A descriptor that becomes readable when the run is to be stopped from outside.
+            signals: A descriptor on which the numbers of signals arrive, one byte each.
         """
         self._selector.register(self._agent.fd, selectors.EVENT_READ, self._agent_news)
-        if stop_fd is not None:
-            self._selector.register(stop_fd, selectors.EVENT_READ, lambda _mask: self._drain_stop(stop_fd))
+        if signals is not None:
+            self._selector.register(signals, selectors.EVENT_READ, lambda _mask: self._take_signals(signals))
         while not self._ended:
             self._turn()
         # The last hooks may have been sent just before the agent ended.
@@ -376,9 +379,10 @@ class Recorder:
     def _agent_news(self, _mask: int) -> None:
         self._ended = self._agent.handle()
 
-    def _drain_stop(self, fd: int) -> None:
-        os.read(fd, 4096)
-        self.stop()
+    def _take_signals(self, fd: int) -> None:
+        for number in os.read(fd, 4096):
+            if not self._agent.signal(number):
+                self.stop()
 
     def _follow_watcher(self) -> None:
         """Listen to the watcher only while no call is open: otherwise its news waits for the call's end."""

@@ -22,7 +22,8 @@ from agentgov.harness.capture.base import HookEvent
 from agentgov.harness.messages import summary_of
 from agentgov.harness.steps import Describe, Encode, LineTally, encode_changes
 from agentgov.ids import RunId, is_token
-from agentgov.ledger.entry import Draft
+from agentgov.ledger.entry import Draft, SignedEntry
+from agentgov.ledger.payloads import PayloadClass
 
 AnsweredBy = Literal["operator", "timeout", "run-ended"]
 Status = Literal["ok", "error", "interrupted"]
@@ -54,7 +55,7 @@ class Snapshots(Protocol):
 class Payloads(Protocol):
     """Keeps contents beside the record."""
 
-    def put(self, run: RunId, cls: str, field: str, value: bytes) -> str:
+    def put(self, run: RunId, cls: PayloadClass, field: str, value: bytes) -> str:
         """Keep a value; return its commitment."""
 
     def sync(self) -> None:
@@ -77,7 +78,7 @@ class Tools:
         shadow: Keeps a changing step in the shadow history: tree, message, time.
     """
 
-    append: Callable[[Sequence[Draft]], object]
+    append: Callable[[Sequence[Draft]], Sequence[SignedEntry]]
     snapshots: Snapshots
     payloads: Payloads
     judge: Callable[[ToolCall], Verdict]
@@ -144,7 +145,8 @@ class Session:
         self.model: str | None = None
         self._tools = tools
         self._drafts: list[Draft] = []
-        self._shadows: list[tuple[str, str]] = []
+        self._steps: list[tuple[int, str, str]] = []
+        self._history: list[tuple[str, str, int]] = []
         self._seen: SnapshotLike | None = None
         self._open: dict[int, LiveCall] = {}
         self._waiting: dict[int, LiveCall] = {}
@@ -288,14 +290,16 @@ class Session:
             return
         self._tools.payloads.sync()
         drafts, self._drafts = self._drafts, []
-        self._tools.append(drafts)
+        steps, self._steps = self._steps, []
+        signed = self._tools.append(drafts)
         self.counts.entries += len(drafts)
+        self._history += [(tree, title, signed[at].entry.ts) for at, tree, title in steps]
 
     def keep_history(self) -> None:
         """Add the batch's steps to the shadow history; it can be rebuilt from the record at any time."""
-        steps, self._shadows = self._shadows, []
-        for tree, message in steps:
-            self._tools.shadow(tree, message, self._tools.clock.now_us())
+        steps, self._history = self._history, []
+        for tree, message, ts_us in steps:
+            self._tools.shadow(tree, message, ts_us)
 
     def _observe(self, *, full: bool = False) -> SnapshotLike:
         """Return the batch's snapshot; with no call open a change is nobody's, and is entered first."""
@@ -315,7 +319,8 @@ class Session:
             self.counts.lines.add(described, has_call=bool(writers))
             raw = encode_changes(described, seen.skipped, writers, self._tools.encode)
             changes = self._put("changes", "changes", raw)
-            self._shadows.append((self.tree, f"{self.run}:{title}"))
+            # The step's entry is the next draft.
+            self._steps.append((len(self._drafts), self.tree, f"{self.run}:{title}"))
         return {
             "from": previous,
             "tree": self.tree,
@@ -357,7 +362,7 @@ class Session:
             }
         )
 
-    def _put(self, cls: str, field_name: str, value: bytes) -> str:
+    def _put(self, cls: PayloadClass, field_name: str, value: bytes) -> str:
         return self._tools.payloads.put(self.run, cls, field_name, value)
 
     def _draft(self, kind: str, body: Mapping[str, Any]) -> None:

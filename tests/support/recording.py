@@ -21,7 +21,7 @@ from agentgov.harness.recorder import Options, Recorder
 from agentgov.harness.session import Session, Tools
 from agentgov.ids import RunId
 from agentgov.ledger.bodies import check_body
-from agentgov.ledger.entry import Draft
+from agentgov.ledger.entry import Draft, Entry, SignedEntry
 
 RUN = RunId("7kq2f")
 DIGEST = "d" * 64
@@ -97,7 +97,7 @@ class Rig:
         )
         self.session = Session(RUN, tree(1), self.tools)
 
-    def _append(self, drafts: Sequence[Draft]) -> None:
+    def _append(self, drafts: Sequence[Draft]) -> list[SignedEntry]:
         if self.append_error is not None:
             raise self.append_error
         for draft in drafts:
@@ -105,6 +105,9 @@ class Rig:
         self.drafts.extend(drafts)
         self.batches.append(len(drafts))
         self.events.append("append")
+        log = "agentgov/" + "0" * 32
+        entries = [Entry(1, "0" * 64, log, d.kind, 5, d.run, 0, d.body) for d in drafts]
+        return [SignedEntry(entry, b"", b"") for entry in entries]
 
     def _judge(self, call: ToolCall) -> Verdict:
         decision = self.decisions.get(call.command or "", "allow")
@@ -155,6 +158,9 @@ class FakeAgent:
 
     def handle(self) -> bool:
         return bool(self._ours.recv(16))
+
+    def signal(self, number: int) -> bool:
+        return False
 
     def terminate(self) -> None:
         self.terminated.set()

@@ -1,0 +1,241 @@
+"""Close runs whose recorder died, or could not go on: from the record and from what is on disk.
+
+Rules kept here:
+- Nothing that was acknowledged is lost, and nothing is made up: calls without a result stay without one,
+  the run's end names them as open, and what changed since the last snapshot belongs to them.
+- The dead recorder's key is closed by ``key.lost``, signed by the log key, which may not sign anything
+  about calls.
+- Each step looks at the record before it writes: recovery may be cut short and done again, by anybody.
+- One process recovers a run at a time: it holds the run's own lock meanwhile.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from agentgov.clock import Clock, Random
+from agentgov.config import Settings
+from agentgov.errors import AgentgovError, ConflictError
+from agentgov.git import Repository
+from agentgov.harness import finishing
+from agentgov.harness.attribution import Writer, calls_by_path
+from agentgov.harness.startup import read_settings
+from agentgov.harness.state import RunLock, clear, dead_runs, read_state
+from agentgov.ids import RunId
+from agentgov.layout import StateHome
+from agentgov.ledger.entry import Draft
+from agentgov.ledger.history import RunRecord, fold
+from agentgov.ledger.payloads import PayloadStore
+from agentgov.ledger.stream import Stream
+from agentgov.rollback.changes import describe, to_payload
+from agentgov.rollback.ignore import IgnoreRules
+from agentgov.rollback.objects import ObjectStore
+from agentgov.rollback.shadow import ShadowHistory, ShadowStep
+from agentgov.rollback.snapshot import Snapshot, Snapshotter
+
+EndState = Literal["interrupted", "failed"]
+
+
+def recover(
+    repo: Repository,
+    state: StateHome,
+    stream: Stream,
+    payloads: PayloadStore,
+    *,
+    clock: Clock,
+    random: Random,
+) -> list[RunId]:
+    """Close every run of this repository whose recorder died.
+
+    Returns:
+        The runs that were closed by this call.
+
+    Raises:
+        AgentgovError: The record cannot be read or written.
+    """
+    closed: list[RunId] = []
+    for run in dead_runs(repo.layout):
+        lock = RunLock(repo.layout, run)
+        try:
+            lock.acquire()
+        except ConflictError:
+            # Somebody else is at it, and will finish it.
+            continue
+        try:
+            left = read_state(repo.layout, run)
+            if left is None:
+                continue
+            store = ObjectStore(repo.layout.store, repo.objects_dir, repo.object_format)
+            store.ensure()
+            try:
+                close_run(repo, stream, payloads, store, run, Path(left.workspace), state="interrupted")
+            finally:
+                store.close()
+            state.sockets(run).unlink(missing_ok=True)
+            clear(repo.layout, run)
+            closed.append(run)
+        finally:
+            lock.release()
+    return closed
+
+
+def close_run(
+    repo: Repository,
+    stream: Stream,
+    payloads: PayloadStore,
+    store: ObjectStore,
+    run: RunId,
+    root: Path,
+    *,
+    state: EndState,
+    code: int | None = None,
+) -> finishing.Bound | None:
+    """Enter what is missing at the end of a run; the caller holds its lock.
+
+    Args:
+        repo: The user's repository.
+        stream: Its record.
+        payloads: Its payloads.
+        store: Its snapshots.
+        run: The run.
+        root: The workspace; need not exist any more.
+        state: How the run ended.
+        code: The agent's exit code, if it is known.
+
+    Returns:
+        The result, when it was bound by this call.
+    """
+    record = _read(stream, run)
+    bound = None
+    if record is not None and record.start is not None:
+        rules = IgnoreRules.pin(root if root.is_dir() else repo.require_work_tree(), repo)
+        if record.end is None:
+            stream.append(
+                [_end(repo, payloads, store, record, root, rules, state, code)], stream.log_signer()
+            )
+            record = _read(stream, run) or record
+        if record.result is None:
+            bound = _bind(repo, stream, payloads, store, record, root, rules)
+        _rebuild_history(store, record)
+    for key in stream.live_keys(run):
+        stream.append([Draft("key.lost", run, {"lost": key.seq})], stream.log_signer())
+    payloads.fold(run)
+    stream.seal()
+    return bound
+
+
+def _read(stream: Stream, run: RunId) -> RunRecord | None:
+    return fold(signed.entry for signed in stream.entries()).runs.get(run)
+
+
+def _end(
+    repo: Repository,
+    payloads: PayloadStore,
+    store: ObjectStore,
+    record: RunRecord,
+    root: Path,
+    rules: IgnoreRules,
+    state: EndState,
+    code: int | None,
+) -> Draft:
+    last = str(record.last_tree)
+    seen = _look(repo, store, root, rules, last)
+    tree, how, skipped = (last, "incremental", ()) if seen is None else (seen.tree, seen.how, seen.skipped)
+    is_open = [call.n for call in record.calls.values() if call.allowed and call.result is None]
+    changes = None
+    if tree != last:
+        described = describe(store, last, tree)
+        # What each open call was to write is not needed: the end belongs to all of them together.
+        owners = calls_by_path(
+            (change.path for change in described), [Writer(n, "shell", frozenset()) for n in is_open]
+        )
+        changes = payloads.put(record.run, "changes", "changes", to_payload(described, skipped, owners))
+        payloads.sync()
+    body: dict[str, Any] = {
+        "from": last,
+        "tree": tree,
+        "how": how,
+        "open": sorted(is_open),
+        "changes": changes,
+        "state": state,
+        "exit": code,
+        "ended": 0,
+    }
+    return Draft("run.end", record.run, body)
+
+
+def _look(repo: Repository, store: ObjectStore, root: Path, rules: IgnoreRules, last: str) -> Snapshot | None:
+    """Take a full snapshot; None when there is nothing to look at any more."""
+    if not root.is_dir():
+        return None
+    tracked = [delta.path for delta in store.diff(store.empty_tree, last)]
+    snapshots = _settings(repo).snapshots
+    try:
+        snapshotter = Snapshotter(
+            root,
+            store,
+            rules,
+            tracked=tracked,
+            max_file_bytes=snapshots.max_file_bytes,
+            secret_patterns=snapshots.secret,
+            watch=False,
+        )
+    except AgentgovError:
+        return None
+    try:
+        return snapshotter.start()
+    except AgentgovError:
+        return None
+    finally:
+        snapshotter.close()
+
+
+def _settings(repo: Repository) -> Settings:
+    try:
+        return read_settings(repo)
+    except AgentgovError:
+        # A file that became wrong since must not keep the run open.
+        return Settings()
+
+
+def _bind(
+    repo: Repository,
+    stream: Stream,
+    payloads: PayloadStore,
+    store: ObjectStore,
+    record: RunRecord,
+    root: Path,
+    rules: IgnoreRules,
+) -> finishing.Bound | None:
+    if record.start is None or record.start_tree is None or record.end_tree is None:
+        return None
+    try:
+        bound = finishing.bind(
+            repo,
+            store,
+            payloads,
+            record.run,
+            base=record.start.body["base"],
+            start_tree=record.start_tree,
+            end_tree=record.end_tree,
+            root=root,
+            is_ignored=lambda path: rules.is_ignored(path, False),
+        )
+    except AgentgovError:
+        # The run ends without a result: it can be looked at and rolled back, and does not land.
+        return None
+    stream.append([bound.draft], stream.log_signer())
+    return bound
+
+
+def _rebuild_history(store: ObjectStore, record: RunRecord) -> None:
+    if record.start is None or record.start_tree is None:
+        return
+    steps = [ShadowStep(record.start_tree, f"{record.run}:start", record.start.ts)]
+    steps += [
+        ShadowStep(step.tree, f"{record.run}:{step.n or step.kind}", record.last_ts)
+        for step in record.steps
+        if step.tree != step.from_tree
+    ]
+    ShadowHistory(store, record.run).rebuild(steps)
