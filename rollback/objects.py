@@ -251,17 +251,22 @@ class ObjectStore:
         if not self._pending:
             return
         pending, folders = self._pending, set()
-        if self.durable and not (len(pending) > _SYNCFS_FROM and syncfs(self._objects)):
-            for temporary in pending.values():
-                fsync_path(temporary)
-        for oid, temporary in pending.items():
-            fan = self._objects + oid[:2].encode()
-            try:
-                os.rename(temporary, self._loose(oid))
-            except FileNotFoundError:
-                os.mkdir(fan, 0o700)
-                os.rename(temporary, self._loose(oid))
-            folders.add(fan)
+        try:
+            if self.durable and not (len(pending) > _SYNCFS_FROM and syncfs(self._objects)):
+                for temporary in pending.values():
+                    fsync_path(temporary)
+            for oid, temporary in pending.items():
+                fan = self._objects + oid[:2].encode()
+                try:
+                    os.rename(temporary, self._loose(oid))
+                except FileNotFoundError:
+                    # A streamed object's folder, or one that git pruned while it was empty.
+                    os.mkdir(fan, 0o700)
+                    os.rename(temporary, self._loose(oid))
+                folders.add(fan)
+        except BaseException:
+            self._abandon()
+            raise
         self._pending = {}
         if self.durable and not (len(folders) > _SYNCFS_FROM and syncfs(self._objects)):
             for folder in folders:
