@@ -24,6 +24,7 @@ _NAME = re.compile(
 _PATH = re.compile(r"^(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s+=]*$")
 _ID = re.compile(r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_DOTENV = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*[=:](?P<value>.*)$")
 # fmt: off
 _COMMON = frozenset(
     {
@@ -68,6 +69,21 @@ def _passwords_of(address: str) -> Iterator[str]:
     for spelling in {password or "", unquote(password or "")}:
         if is_worth_hiding(spelling):
             yield spelling
+
+
+def parse_dotenv(raw_file: bytes) -> dict[str, str]:
+    """Return the assignments of a ``.env`` file, to be given to the redactor beside the environment.
+
+    Lines that are no assignment are passed over: this finds secrets and does not run anything.
+    """
+    found: dict[str, str] = {}
+    for line in raw_file.decode("utf-8", "surrogateescape").splitlines():
+        match = _DOTENV.match(line)
+        if match is not None:
+            value = match["value"].strip()
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\"`"
+            found[match["name"]] = value[1:-1] if quoted else value.split(" #", 1)[0].rstrip()
+    return found
 
 
 def is_worth_hiding(value: str) -> bool:

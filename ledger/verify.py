@@ -151,6 +151,7 @@ class _Verification:
                 if record.seq >= self._frontier.size:
                     self._take(record.line, record.raw_signature, record.seq)
             if tail.fault is not None:
+                self._place = (None, b"")
                 raise tail.fault
         except (BrokenRecordError, IncompleteError) as error:
             self._report.findings.append(self._finding(error))
@@ -187,13 +188,16 @@ class _Verification:
         if place != seq:
             raise BrokenRecordError(f"entries {seq} to {place - 1} are missing", id="AG0205")
         entry = parse_entry(line)
-        verify_link(self._leaf, entry, seq=seq)
         if entry.log != self._log:
             raise BrokenRecordError("this entry belongs to another record", id="AG0277")
+        verify_link(self._leaf, entry, seq=seq)
         self._keyring.admit(SignedEntry(entry, line, parse_signature(raw_signature, seq=seq)))
         self._rules.check(entry)
         if seq == 0:
             self._key = entry.body["public_key"]
+            if entry.body["continues"] is not None:
+                earlier = entry.body["continues"]
+                self._report.notes.append(f"continues {earlier['log']} after its {earlier['size']} entries")
         elif entry.kind == "log.recovered":
             self._report.notes.append(f"a crash tore {entry.body['torn_bytes']} bytes before entry {seq}")
         self._leaf = leaf_hash(line)

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from agentgov.errors import ExitCode, UsageError
 from agentgov.ids import RunId
+from agentgov.ledger.pins import Pin
 
 JSON_VERSION: Final = 1
 
@@ -227,6 +228,17 @@ class Report:
             return f"INCOMPLETE: {self._first(ExitCode.INCOMPLETE)}"
         witness = "No outside witness yet." if self.witnessed < self.entries else "Witnessed."
         return f"Unchanged, signed and complete as far as this machine can tell. {witness}"
+
+    def new_pin(self, ts: int) -> Pin | None:
+        """Return the pin to remember (`pins.advance_pin`); None unless the record is whole and its key known.
+
+        Args:
+            ts: Now, microseconds since 1970 UTC.
+        """
+        head = self.head
+        if head is None or self.exit_code in (ExitCode.BROKEN, ExitCode.UNTRUSTED) or self.level is None:
+            return None
+        return Pin(head.log, head.public_key, head.size, head.root, head.leaf, ts)
 
     def holds(self) -> str | None:
         """Return which entries still hold, when the record is broken."""

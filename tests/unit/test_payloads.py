@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentgov.clock import Random
 from agentgov.errors import BrokenRecordError, UsageError
-from agentgov.git import discover
+from agentgov.files import fsync_dir
+from agentgov.git import Git, discover
 from agentgov.ids import RunId
 from agentgov.layout import Layout
 from agentgov.ledger import payload_fold, payloads
 from agentgov.ledger.payloads import PayloadStore, commitment
 from agentgov.ledger.redaction import Redactor
+from tests.conftest import GitRunner, MakeRepo
 
 RUN = RunId("7kq2f")
 OTHER = RunId("5bd0a")
 
 
 @pytest.fixture
-def layout(make_repo) -> Layout:  # type: ignore[no-untyped-def]
+def layout(make_repo: MakeRepo) -> Layout:
     layout = discover(make_repo()).layout
     layout.create()
     return layout
@@ -43,8 +47,11 @@ def test_the_commitment_is_the_documented_hash() -> None:
 def test_a_payload_is_readable_before_and_after_sync_and_fold_and_in_another_process(layout: Layout) -> None:
     store = _store(layout)
     digest = store.put(RUN, "args", "args", b'{"command": "ls"}')
-    for step in (lambda: None, store.sync, lambda: store.fold(RUN)):
-        step()
+    for step in ("nothing", "sync", "fold"):
+        if step == "sync":
+            store.sync()
+        elif step == "fold":
+            store.fold(RUN)
         found = store.get(RUN, digest)
         assert found is not None
         assert (found.value, found.cls, found.field) == (b'{"command": "ls"}', "args", "args")
@@ -117,7 +124,9 @@ def test_an_altered_payload_is_broken_evidence_loose_and_folded(layout: Layout) 
         store.get(RUN, digest)
 
 
-def test_folding_keeps_one_chain_of_commits_per_class_and_removes_the_files(layout: Layout, git) -> None:  # type: ignore[no-untyped-def]
+def test_folding_keeps_one_chain_of_commits_per_class_and_removes_the_files(
+    layout: Layout, git: GitRunner
+) -> None:
     store = _store(layout)
     digests = []
     for number in range(3):
@@ -161,7 +170,7 @@ def test_a_reader_finds_what_was_folded_behind_its_back(layout: Layout) -> None:
 
 def test_a_crash_at_any_step_of_a_fold_loses_nothing_and_adds_nothing_twice(
     layout: Layout,
-    git,  # type: ignore[no-untyped-def]
+    git: GitRunner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class CrashError(Exception):
@@ -173,8 +182,8 @@ def test_a_crash_at_any_step_of_a_fold_loses_nothing_and_adds_nothing_twice(
         digests = [store.put(RUN, cls, cls, b"v%d" % steps) for cls in ("output", "changes")]
         left = steps
 
-        def step(original, left_steps=steps):  # type: ignore[no-untyped-def]
-            def call(*args, **kwargs):  # type: ignore[no-untyped-def]
+        def step(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
                 nonlocal left
                 left -= 1
                 if left == 0:
@@ -184,9 +193,9 @@ def test_a_crash_at_any_step_of_a_fold_loses_nothing_and_adds_nothing_twice(
             return call
 
         with monkeypatch.context() as patch:
-            patch.setattr(payload_fold.Git, "run", step(payload_fold.Git.run))
+            patch.setattr(Git, "run", step(Git.run))
             patch.setattr(Path, "unlink", step(Path.unlink))
-            patch.setattr(payload_fold, "fsync_dir", step(payload_fold.fsync_dir))
+            patch.setattr(payload_fold, "fsync_dir", step(fsync_dir))
             try:
                 store.fold(RUN)
                 crashed = False
@@ -221,7 +230,7 @@ def test_a_full_disk_keeps_what_waits_and_leaves_no_half_line(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(payloads.os, "write", write)
+        patch.setattr(os, "write", write)
         with pytest.raises(OSError, match="No space"):
             store.sync()
     store.close()
@@ -238,7 +247,7 @@ def test_any_bytes_survive(layout: Layout, rng: Random) -> None:
     assert [payload.value for payload in found if payload] == values
 
 
-def test_sha256_repositories_work(tmp_path: Path, git) -> None:  # type: ignore[no-untyped-def]
+def test_sha256_repositories_work(tmp_path: Path, git: GitRunner) -> None:
     git(tmp_path, "init", "-q", "--object-format=sha256", "r")
     layout = Layout(tmp_path / "r" / ".git")
     layout.create()

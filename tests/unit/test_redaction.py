@@ -7,6 +7,7 @@ import json
 import pytest
 
 from agentgov.ledger.redaction import Redactor
+from agentgov.ledger.redaction_literals import parse_dotenv
 
 _B64 = "q7Rk2LmX9vTz4WcNbY8sHd3JfPgA6uEe"
 _KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join([_B64 * 2] * 3) + "\n-----END RSA PRIVATE KEY-----"
@@ -205,3 +206,11 @@ def test_redact_text_keeps_undecodable_bytes() -> None:
 def test_a_value_without_a_secret_is_returned_as_it_is() -> None:
     value = b"nothing to see"
     assert Redactor().redact(value) is value
+
+
+def test_the_values_of_a_dotenv_file_are_found() -> None:
+    raw = b"# a comment\nexport API_TOKEN='quoted value 1'\nDB_PASSWORD=plain-Value2 # why\nPORT=3000\nX\n"
+    env = parse_dotenv(raw)
+    assert env == {"API_TOKEN": "quoted value 1", "DB_PASSWORD": "plain-Value2", "PORT": "3000"}
+    redacted = Redactor(env).redact(b"plain-Value2, quoted value 1, 3000")
+    assert redacted == b"[REDACTED:env:#1], [REDACTED:env:#2], 3000"
