@@ -8,7 +8,7 @@ state that the next opening understands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from agentgov.errors import BrokenRecordError
@@ -30,7 +30,6 @@ class Sealing:
         store: Where seals lie.
         origin: The stream's origin.
         public_key: The log key.
-        sealed_line: Returns the line of a sealed entry, to find keys introduced before.
         pin: The file of the stream's pin.
     """
 
@@ -39,13 +38,11 @@ class Sealing:
         store: SealStore,
         origin: str,
         public_key: bytes,
-        sealed_line: Callable[[int], bytes],
         pin: Path,
     ) -> None:
         self._store = store
         self._origin = origin
         self._public_key = public_key
-        self._sealed_line = sealed_line
         self._pin = pin
 
     def run(
@@ -122,7 +119,7 @@ class Sealing:
         return records
 
     def _verify_keys(self, sealed: Sealed, records: Sequence[SignedEntry]) -> None:
-        keyring = Keyring(self._resolve)
+        keyring = Keyring(lambda seq: self._sealed_key(sealed.commit, seq))
         keyring.add(LiveKey(LOG_KEY, self._public_key, None))
         keyring.seal(sealed.size)
         for record in records:
@@ -130,11 +127,24 @@ class Sealing:
                 raise seal_broken("its first entry names another log key", self._store.ref)
             keyring.admit(record)
 
-    def _resolve(self, seq: int) -> LiveKey | None:
-        entry = parse_entry(self._sealed_line(seq))
-        if entry.kind not in ("key.delegate", "key.rotate"):
-            return None
-        return LiveKey(seq, bytes.fromhex(entry.body["public_key"]), entry.run)
+    def _sealed_key(self, commit: str | None, seq: int) -> LiveKey | None:
+        """Find a key in the sealed part, unless it has rotated, ended or been declared lost there."""
+        # Lines are canonical, so their bytes can be searched: one that matches is one that says it.
+        ends = (
+            b'"key":%d,"kind":"key.rotate"' % seq,
+            b'"key":%d,"kind":"key.end"' % seq,
+            b'{"body":{"lost":%d},"key":0,"kind":"key.lost"' % seq,
+        )
+        for seal in self._store.newest_first(commit):
+            if any(end in seal.entries for end in ends):
+                return None
+            first = seal.first()
+            if first <= seq < first + seal.count():
+                entry = parse_entry(seal.lines()[seq - first])
+                if entry.kind not in ("key.delegate", "key.rotate"):
+                    return None
+                return LiveKey(seq, bytes.fromhex(entry.body["public_key"]), entry.run)
+        return None
 
     def _verify_pin(self, sealed: Sealed, records: Sequence[SignedEntry], size: int) -> None:
         pin = read_pin(self._pin)

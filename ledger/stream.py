@@ -231,7 +231,7 @@ class Stream:
             if head.size == sealed.size:
                 return None
             closed = writer.close_segment()
-        sealing = Sealing(self._store, self.origin, self.public_key, writer.sealed_line, self._pin)
+        sealing = Sealing(self._store, self.origin, self.public_key, self._pin)
         checkpoint, newer = sealing.run(sealed, closed, head.size, head.leaf, self.log_signer())
         with self._locked():
             writer.sealed = newer

@@ -7,6 +7,7 @@ at both ends here and verified one by one when they are sealed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ from agentgov.ledger.wal import (
     parse_record,
     split_torn,
 )
+
+# Lines are canonical, so their bytes can be searched.
+_find_lost = re.compile(rb'^\{"body":\{"lost":([0-9]+)\},"key":0,"kind":"key\.lost"', re.MULTILINE).findall
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Writer:
         self._random = random
         self.public_key: bytes = keys.load_key().public_key
         self._tail: Tail | None = None
+        self._lost: set[int] = set()
         self.head = Head(0, NO_LEAF)
         self.sealed = recovery.NOTHING_SEALED
 
@@ -134,6 +139,12 @@ class Writer:
             raise changed("an entry that this writer knew is gone", self._wal)
         tail = self._open(unsealed.newest)
         tail.remember(unsealed.newest_bytes)
+        self._note_lost(b"".join(record.line + b"\n" for record in unsealed.records))
+        if known.size:
+            for seal in self._store.newest_first(sealed.commit):
+                if seal.size() <= known.size:
+                    break
+                self._note_lost(seal.entries)
         self.head = head
         if unsealed.torn:
             self._absorb(tail, tail.check())
@@ -153,7 +164,7 @@ class Writer:
         tail = self._tail
         if tail is None:
             raise changed("the newest segment is not open", self._wal)
-        if signer.ended:
+        if signer.ended or signer.key_seq in self._lost:
             raise AgentgovError("this cannot be recorded: the key's life is over", id="AG0204")
         batch = list(drafts)
         stale = not signer.is_log and signer.key_seq < tail.segment.first
@@ -185,18 +196,6 @@ class Writer:
         if tail is not None and tail.segment.first < self.head.size:
             tail = self._open(create_segment(self._wal, self.head.size))
         return [s for s in list_segments(self._wal) if tail is None or s.first < tail.segment.first]
-
-    def sealed_line(self, seq: int) -> bytes:
-        """Return the line of a sealed entry.
-
-        Raises:
-            BrokenRecordError: AG0221, when no seal holds it; and whatever `SealStore.read` raises.
-        """
-        for seal in self._store.newest_first(self.sealed.commit):
-            first = seal.first()
-            if first <= seq < first + seal.count():
-                return seal.lines()[seq - first]
-        raise changed(f"entry {seq} is in no seal", self._store.ref)
 
     def close(self) -> None:
         """Give the file back; memory is built again by the next operation."""
@@ -239,11 +238,16 @@ class Writer:
             last = parse_record(complete[complete.rfind(b"\n", 0, -1) + 1 : -1], seq=end - 1)
             recovery.verify_place(last, end - 1, bytes.fromhex(last.entry.prev), self._origin)
             tail.remember(complete)
+            self._note_lost(complete)
             self.head = Head(end, last.leaf())
         if torn:
             recovery.keep_torn(self._root, self.head.size, torn)
             tail.take_back()
             self._report_torn()
+
+    def _note_lost(self, lines: bytes) -> None:
+        # A writer that was taken for dead must stop: what its key still signed could never be sealed.
+        self._lost.update(map(int, _find_lost(lines)))
 
     def _report_torn(self) -> None:
         found = recovery.torn_at(self._root, self.head.size)
@@ -262,7 +266,14 @@ class Writer:
     def _leaf_at(self, seq: int, leaves: Sequence[LeafHash]) -> LeafHash:
         """The leaf of any entry, at hand or in a seal; `leaves[0]` is that of the last sealed one."""
         place = seq - self.sealed.size + 1
-        return leaves[place] if place >= 0 else leaf_hash(self.sealed_line(seq))
+        return leaves[place] if place >= 0 else leaf_hash(self._sealed_line(seq))
+
+    def _sealed_line(self, seq: int) -> bytes:
+        for seal in self._store.newest_first(self.sealed.commit):
+            first = seal.first()
+            if first <= seq < first + seal.count():
+                return seal.lines()[seq - first]
+        raise changed(f"entry {seq} is in no seal", self._store.ref)
 
     def _open(self, segment: Segment) -> Tail:
         tail = Tail(segment)

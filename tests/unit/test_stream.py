@@ -1,0 +1,492 @@
+"""The stream in real repositories: append, seal, rotate, move, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from agentgov.clock import FixedClock
+from agentgov.errors import AgentgovError, BrokenRecordError
+from agentgov.git import Git, discover
+from agentgov.layout import StateHome
+from agentgov.ledger.entry import Draft
+from agentgov.ledger.keys import KeyFolder
+from agentgov.ledger.pins import pin_path, read_pin
+from agentgov.ledger.reader import Reader
+from agentgov.ledger.seal import SealStore, ledger_ref
+from agentgov.ledger.stream import Stream
+from tests.support.ledger import (
+    OTHER_RUN,
+    RUN,
+    heartbeat,
+    init,
+    numbers,
+    open_stream,
+    request,
+    result,
+    slow_root,
+    verify_all,
+)
+
+
+def wal_file(stream: Stream, repo: Path) -> Path:
+    return sorted((repo / ".git" / "agentgov" / "wal").iterdir())[-1]
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Change a file in place, as an editor with the same inode would."""
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.write(data)
+
+
+@pytest.mark.parametrize("object_format", ["sha1", "sha256"])
+def test_a_stream_is_begun_appended_to_sealed_and_read_back(
+    tmp_path: Path, state: StateHome, object_format: str, clock: FixedClock
+) -> None:
+    repository = init(tmp_path / "r", object_format)
+    assert not Stream.exists(repository)
+    with open_stream(repository, state, clock) as stream:
+        assert Stream.exists(repository)
+        signer = stream.delegate(RUN)
+        appended = stream.append([request(1), result(1)], signer)
+        assert [s.entry.kind for s in appended] == ["call.request", "call.result"]
+        assert stream.head().size == 4
+        checkpoint = stream.seal()
+        assert checkpoint is not None
+        assert (checkpoint.size, stream.sealed_size) == (4, 4)
+        assert stream.seal() is None
+        (after,) = stream.append([request(2)], signer)
+        assert (after.entry.seq, after.entry.key) == (5, 4)
+        stream.end_key(signer)
+        entries = list(stream.entries())
+    assert [s.entry.kind for s in entries[4:]] == ["key.rotate", "call.request", "key.end"]
+    assert verify_all(entries, [4]).live() == []
+    assert checkpoint.root == slow_root([s.leaf() for s in entries[:4]])
+    assert entries[0].entry.body["object_format"] == object_format
+    assert Git(repository.git_dir).run("fsck", "--strict").ok
+
+
+def test_a_seal_holds_only_its_own_entries_and_names_the_one_before(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        for _ in range(3):
+            stream.append([heartbeat(), heartbeat()], stream.log_signer())
+            stream.seal()
+        with Reader(repository, stream.stream_id) as reader:
+            seals = list(reader.seals(reader.snapshot().seal))
+            assert [(s.first(), s.count(), s.size()) for s in seals] == [(0, 3, 3), (3, 2, 5), (5, 2, 7)]
+            assert [s.parent for s in seals] == [None, seals[0].commit, seals[1].commit]
+            assert [s.entry.seq for s in reader.entries(4)] == [4, 5, 6]
+        author = Git(repository.git_dir).text("log", "-1", "--format=%an <%ae> %cn", seals[-1].commit)
+        assert author == "agentgov <agentgov@localhost> agentgov"
+        assert [p.name for p in (repository.git_dir / "agentgov" / "wal").iterdir()] == [f"{7:016d}"]
+
+
+def test_one_stream_is_shared_by_linked_worktrees_and_by_objects(
+    make_repo, git, state: StateHome, tmp_path: Path
+) -> None:
+    repo = make_repo()
+    git(repo, "worktree", "add", "-q", str(tmp_path / "linked"))
+    with (
+        open_stream(discover(repo), state) as one,
+        open_stream(discover(tmp_path / "linked"), state) as two,
+    ):
+        assert one.stream_id == two.stream_id
+        first, second = one.delegate(RUN), two.delegate(OTHER_RUN)
+        for n in range(1, 6):
+            one.append([request(n)], first)
+            two.append([request(n, OTHER_RUN)], second)
+            if n % 2:
+                two.seal()
+        entries = list(one.entries())
+        assert one.head() == two.head()
+        assert (numbers(entries), numbers(entries, OTHER_RUN)) == ([1, 2, 3, 4, 5],) * 2
+        verify_all(entries)
+        assert [k.run for k in one.live_keys()] == [RUN, OTHER_RUN]
+        assert [k.run for k in one.live_keys(RUN)] == [RUN]
+
+
+def test_a_writer_that_slept_through_several_seals_goes_on(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as sleeper, open_stream(repository, state) as other:
+        signer = sleeper.delegate(RUN)
+        for _ in range(3):
+            other.append([heartbeat()], other.log_signer())
+            other.seal()
+        (signed,) = sleeper.append([request(1)], signer)
+        assert signed.entry.key == signed.entry.seq - 1
+        assert sleeper.seal() is not None
+        verify_all(list(sleeper.entries()), [3, 4, 5])
+
+
+def test_a_lost_key_is_closed_by_the_log_key(tmp_path: Path, state: StateHome) -> None:
+    with open_stream(init(tmp_path / "r"), state) as stream:
+        signer = stream.delegate(RUN)
+        stream.append([request(1)], signer)
+        stream.seal()
+        (lost,) = stream.live_keys(RUN)
+        stream.append([Draft("key.lost", RUN, {"lost": lost.seq})], stream.log_signer())
+        assert stream.live_keys() == []
+        assert stream.seal() is not None
+        # The writer was taken for dead and was not: it must not go on.
+        with pytest.raises(AgentgovError) as error:
+            stream.append([request(2)], signer)
+        assert error.value.id == "AG0204"
+        verify_all(list(stream.entries()), [3])
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_writer_declared_lost_by_another_process_must_stop(
+    tmp_path: Path, state: StateHome, sealed: bool
+) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as alive, open_stream(repository, state) as other:
+        signer = alive.delegate(RUN)
+        for _ in range(1 + sealed):
+            other.append([heartbeat()], other.log_signer())
+            other.seal()
+        other.append([Draft("key.lost", RUN, {"lost": signer.key_seq})], other.log_signer())
+        if sealed:
+            other.seal()
+            other.append([heartbeat()], other.log_signer())
+            other.seal()
+        with pytest.raises(AgentgovError) as error:
+            alive.append([request(1)], signer)
+        assert error.value.id == "AG0204"
+
+
+def test_what_a_lost_key_signs_is_never_sealed(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        signer = stream.delegate(RUN)
+        stream.append([Draft("key.lost", RUN, {"lost": signer.key_seq})], stream.log_signer())
+        stream.seal()
+    with open_stream(repository, state) as stream:
+        stream.append([request(1)], signer)
+        with pytest.raises(BrokenRecordError) as error:
+            stream.seal()
+        assert error.value.id == "AG0227"
+
+
+def test_drafts_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path, state: StateHome) -> None:
+    with open_stream(init(tmp_path / "r"), state) as stream:
+        log, signer = stream.log_signer(), stream.delegate(RUN)
+        before = stream.head()
+        for drafts, key in (
+            ([request(1)], log),
+            ([request(1, OTHER_RUN)], signer),
+            ([Draft("key.lost", RUN, {"lost": 1})], signer),
+            ([Draft("key.rotate", RUN, {"public_key": "a" * 64})], signer),
+            ([Draft("log.genesis", None, {})], log),
+            ([Draft("call.request", RUN, {})], signer),
+            ([Draft("key.end", RUN, {}), request(1)], signer),
+        ):
+            with pytest.raises(AgentgovError) as error:
+                stream.append(drafts, key)
+            assert error.value.id == "AG0204"
+        huge = {"envelope": {"payload": "A" * 70_000, "payload_type": "x", "signatures": []}}
+        huge["envelope"]["signatures"] = [{"keyid": "", "sig": "AAAA"}]
+        with pytest.raises(AgentgovError) as error:
+            stream.append([Draft("stream.endorse", None, huge)], log)
+        assert error.value.id == "AG0201"
+        assert stream.head() == before
+        assert stream.append([], signer) == []
+        stream.end_key(signer)
+        with pytest.raises(AgentgovError):
+            stream.append([request(1)], signer)
+
+
+@pytest.mark.parametrize("how", ["shorter", "changed", "replaced", "removed", "folder"])
+def test_a_live_writer_sees_that_its_record_was_changed_under_it(
+    tmp_path: Path, state: StateHome, how: str
+) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        signer = stream.delegate(RUN)
+        stream.append([request(1)], signer)
+        path = wal_file(stream, tmp_path / "r")
+        data = path.read_bytes()
+        if how == "shorter":
+            rewrite(path, data[: data.rfind(b"\n", 0, -1) + 1])
+        elif how == "changed":
+            rewrite(path, data.replace(b'"tool":"Bash"', b'"tool":"Bush"'))
+        elif how == "replaced":
+            copy = path.with_name("copy")
+            shutil.copyfile(path, copy)
+            copy.replace(path)
+        elif how == "removed":
+            path.unlink()
+        else:
+            path.rename(path.with_name(f"{0:016d}.bak"))
+        for _ in range(2):
+            with pytest.raises(BrokenRecordError) as error:
+                stream.append([request(2)], signer)
+            assert error.value.id == "AG0221"
+
+
+def test_a_deleted_or_rewound_seal_ref_is_seen(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    git = Git(repository.git_dir)
+    with open_stream(repository, state) as stream:
+        stream.append([heartbeat()], stream.log_signer())
+        stream.seal()
+        first = git.text("rev-parse", ledger_ref(stream.stream_id))
+        stream.append([heartbeat()], stream.log_signer())
+        stream.seal()
+        git.run("update-ref", ledger_ref(stream.stream_id), first)
+        stream.append([heartbeat()], stream.log_signer())
+        with pytest.raises(BrokenRecordError) as error:
+            stream.seal()
+        assert error.value.id == "AG0221"
+        git.run("update-ref", "-d", ledger_ref(stream.stream_id))
+        with pytest.raises(BrokenRecordError):
+            open_stream(repository, state)
+
+
+def test_a_record_cut_behind_its_pin_is_seen(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    git = Git(repository.git_dir)
+    with open_stream(repository, state) as stream:
+        stream.append([heartbeat()], stream.log_signer())
+        stream.seal()
+        ref, stream_id = ledger_ref(stream.stream_id), stream.stream_id
+        first = git.text("rev-parse", ref)
+        stream.append([heartbeat(), heartbeat()], stream.log_signer())
+        stream.seal()
+    pin = read_pin(pin_path(state.pins, stream_id))
+    assert pin is not None
+    assert pin.size == 4
+    git.run("update-ref", ref, first)
+    wal = repository.layout.wal
+    next(wal.iterdir()).rename(wal / f"{2:016d}")
+    with pytest.raises(BrokenRecordError) as error:
+        open_stream(repository, state)
+    assert error.value.id == "AG0230"
+
+
+def test_a_symbolic_seal_ref_is_neither_read_nor_followed(make_repo, git, state: StateHome) -> None:
+    repo = make_repo()
+    repository = discover(repo)
+    with open_stream(repository, state) as stream:
+        head = git(repo, "rev-parse", "main")
+        git(repo, "symbolic-ref", ledger_ref(stream.stream_id), "refs/heads/main")
+        stream.append([heartbeat()], stream.log_signer())
+        with pytest.raises(BrokenRecordError):
+            stream.seal()
+        assert git(repo, "rev-parse", "main") == head
+
+
+def test_a_wrong_signature_is_never_sealed(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        stream.append([heartbeat()], stream.log_signer())
+        path = wal_file(stream, tmp_path / "r")
+    data = path.read_bytes()
+    at = data.find(b"\t") + 5
+    path.write_bytes(data[:at] + (b"A" if data[at : at + 1] != b"A" else b"B") + data[at + 1 :])
+    with open_stream(repository, state) as stream, pytest.raises(BrokenRecordError) as error:
+        stream.seal()
+    assert error.value.id == "AG0211"
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"body":{},"k', b"\x00" * 512, b'{"bo' + b"\x00" * 100])
+def test_only_a_tail_without_a_line_feed_is_torn_and_it_is_kept(
+    tmp_path: Path, state: StateHome, torn: bytes
+) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        stream.append([heartbeat()], stream.log_signer())
+        with wal_file(stream, tmp_path / "r").open("ab") as file:
+            file.write(torn)
+        # Seen by a live writer at its next append; by a new one when it opens.
+        stream.append([heartbeat()], stream.log_signer())
+        entries = list(stream.entries())
+    assert [s.entry.kind for s in entries[1:]] == ["log.heartbeat", "log.recovered", "log.heartbeat"]
+    assert entries[2].entry.body["torn_bytes"] == len(torn)
+    (kept,) = (repository.layout.root / "torn").iterdir()
+    assert kept.read_bytes() == torn
+    assert kept.name == f"{2:016d}-{entries[2].entry.body['sha256']}"
+    verify_all(entries)
+
+
+@pytest.mark.parametrize("line", [b"\n", b"{}\n", b'{"a":1}\tAAAA\n', b"\x00\x00\n"])
+def test_a_complete_line_that_is_wrong_is_tampering_and_stays(
+    tmp_path: Path, state: StateHome, line: bytes
+) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        path = wal_file(stream, tmp_path / "r")
+        data = path.read_bytes() + line
+        with path.open("ab") as file:
+            file.write(line)
+        with pytest.raises(BrokenRecordError):
+            stream.append([heartbeat()], stream.log_signer())
+    with pytest.raises(BrokenRecordError):
+        open_stream(repository, state)
+    assert path.read_bytes() == data
+
+
+def test_a_copied_clone_begins_its_own_stream_that_continues_the_old_one(
+    tmp_path: Path, state: StateHome
+) -> None:
+    with open_stream(init(tmp_path / "r"), state) as stream:
+        stream.append([heartbeat()], stream.log_signer())
+        stream.seal()
+        stream.append([heartbeat()], stream.log_signer())
+        head, origin, stream_id = stream.head(), stream.origin, stream.stream_id
+    shutil.copytree(tmp_path / "r", tmp_path / "copy")
+    copied = discover(tmp_path / "copy")
+    with pytest.raises(AgentgovError) as error:
+        open_stream(copied, state, create=False)
+    assert error.value.id == "AG0224"
+    with open_stream(copied, state) as moved:
+        (first,) = moved.entries()
+        assert first.entry.body["continues"] == {"leaf": head.leaf.hex(), "log": origin, "size": head.size}
+        assert moved.origin != origin
+        moved.seal()
+    with open_stream(copied, state) as again:
+        assert again.origin == moved.origin
+    with Reader(copied, stream_id) as reader:
+        assert len(list(reader.entries())) == 2
+    assert (copied.layout.root / "earlier" / stream_id / f"{2:016d}").exists()
+    with open_stream(discover(tmp_path / "r"), state) as original:
+        assert (original.origin, original.head()) == (origin, head)
+
+
+def test_another_machine_begins_its_own_stream(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state, machine="one") as one:
+        pass
+    with open_stream(repository, state, machine="two") as two:
+        assert two.stream_id != one.stream_id
+
+
+def test_a_removed_record_is_not_begun_anew_silently(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state):
+        pass
+    shutil.rmtree(repository.layout.root)
+    with pytest.raises(BrokenRecordError) as error:
+        open_stream(repository, state)
+    assert error.value.id == "AG0222"
+    command = error.value.hint[-1].partition("mv ")[2].split()
+    Path(command[0]).rename(command[1])
+    with open_stream(repository, state) as stream:
+        assert stream.head().size == 1
+
+
+def test_a_record_swapped_for_another_is_refused(tmp_path: Path, state: StateHome) -> None:
+    one, two = init(tmp_path / "one"), init(tmp_path / "two")
+    for repository in (one, two):
+        open_stream(repository, state).close()
+    shutil.copyfile(two.layout.stream_file, one.layout.stream_file)
+    with pytest.raises(BrokenRecordError) as error:
+        open_stream(one, state)
+    assert error.value.id == "AG0223"
+
+
+def test_there_is_nothing_to_read_before_the_first_run(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    with pytest.raises(AgentgovError) as error:
+        open_stream(repository, state, create=False)
+    assert error.value.id == "AG0224"
+    assert not repository.layout.root.exists()
+    assert Reader.of_clone(repository) is None
+
+
+def test_the_log_key_is_private_and_outside_the_repository(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    open_stream(repository, state, machine="m").close()
+    keys = KeyFolder.of(state.keys, repository.common_dir, "m")
+    assert keys.key_file.stat().st_mode & 0o777 == 0o600
+    assert keys.path.stat().st_mode & 0o777 == 0o700
+    seed = keys.key_file.read_bytes()
+    for path in (tmp_path / "r").rglob("*"):
+        assert not path.is_file() or seed not in path.read_bytes()
+    for damage in ("open", "short", "gone"):
+        if damage == "open":
+            keys.key_file.chmod(0o644)
+        elif damage == "short":
+            keys.key_file.chmod(0o600)
+            keys.key_file.write_bytes(seed[:-1])
+        else:
+            keys.key_file.unlink()
+        with pytest.raises(AgentgovError) as error:
+            open_stream(repository, state, machine="m")
+        assert error.value.id == "AG0225"
+
+
+def test_a_full_disk_leaves_nothing_of_the_batch(
+    tmp_path: Path, state: StateHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        signer = stream.delegate(RUN)
+        stream.append([request(1)], signer)
+        path = wal_file(stream, tmp_path / "r")
+        data, head = path.read_bytes(), stream.head()
+        real = os.write
+
+        def short(fd: int, piece: bytes) -> int:
+            if len(piece) < 300:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(fd, bytes(piece)[: len(piece) // 2])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", short)
+            with pytest.raises(AgentgovError) as error:
+                stream.append([request(2), request(3)], signer)
+        assert error.value.id == "AG0226"
+        assert path.read_bytes() == data
+        assert stream.head() == head
+        (signed,) = stream.append([request(2)], signer)
+        assert signed.entry.seq == head.size
+
+
+def test_a_rotation_that_was_not_recorded_did_not_happen(
+    tmp_path: Path, state: StateHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_stream(init(tmp_path / "r"), state) as stream:
+        signer = stream.delegate(RUN)
+        stream.seal()
+
+        def fail(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        before = signer.public_key
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", fail)
+            with pytest.raises(AgentgovError):
+                stream.append([request(1)], signer)
+        assert signer.public_key == before
+        stream.append([request(1)], signer)
+        assert signer.public_key != before
+        verify_all(list(stream.entries()), [2])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_repository_is_a_clear_error(tmp_path: Path, state: StateHome) -> None:
+    repository = init(tmp_path / "r")
+    repository.git_dir.chmod(0o500)
+    try:
+        with pytest.raises(AgentgovError) as error:
+            open_stream(repository, state)
+    finally:
+        repository.git_dir.chmod(0o700)
+    assert error.value.id == "AG0226"
+
+
+def test_a_commit_that_is_no_seal_is_refused(make_repo, git, state: StateHome) -> None:
+    repo = make_repo()
+    repository = discover(repo)
+    with open_stream(repository, state) as stream:
+        store = SealStore(Git(repository.git_dir), stream.stream_id, "sha1")
+        with pytest.raises(BrokenRecordError) as error:
+            store.read(git(repo, "rev-parse", "HEAD"))
+        store.close()
+    assert error.value.id == "AG0228"
