@@ -10,8 +10,8 @@ Rules kept here:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from agentgov.ids import RunId, RunRef, parse_run_ref
 from agentgov.layout import Layout, StateHome
 
 if TYPE_CHECKING:
+    from agentgov.harness.settled import SettledRun, Workplace
     from agentgov.ledger.history import History, RunRecord
     from agentgov.ledger.payloads import PayloadStore
     from agentgov.ledger.stream import Stream
@@ -187,6 +188,27 @@ class Session:
 
         work_tree = self.repo.work_tree
         return work_tree is not None and start_facts(run, self.payloads).get("work_tree") == str(work_tree)
+
+    @contextmanager
+    def settled(self, record: RunRecord) -> Iterator[tuple[Workplace, SettledRun]]:
+        """A run that is over, and what commands after it work with; nobody else works on it meanwhile.
+
+        Raises:
+            ConflictError: AG0071, it is still going on.
+        """
+        from agentgov.harness.settled import Workplace, settle
+        from agentgov.report.facts import start_facts
+        from agentgov.rollback.objects import ObjectStore
+
+        store = ObjectStore(self.layout.store, self.repo.objects_dir, self.repo.object_format)
+        store.ensure()
+        try:
+            work = Workplace(self.repo, self.stream, self.payloads, store, self.clock)
+            root = start_facts(record, self.payloads).get("root")
+            with settle(work, record, root if isinstance(root, str) else None) as run:
+                yield work, run
+        finally:
+            store.close()
 
     def resolve(self, raw: str | None) -> tuple[RunRecord, RunRef]:
         """Read `RUN`, `RUN:N`, `:N`, `RUN:A..B` or nothing.

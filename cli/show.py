@@ -95,7 +95,8 @@ def _show_run(
         f"{view.run}  {view.state}{ended}{took}   {agent}{model}   started by {view.operator or '?'}", "bold"
     )
     intent = f'intent "{view.intent}"' if view.intent else "no intent given"
-    base = f"from {view.base_branch or 'commit'} {view.base[:7]}" if view.base else "base unknown"
+    branch = (view.base_branch or "commit").removeprefix("refs/heads/")
+    base = f"from {branch} {view.base[:7]}" if view.base else "base unknown"
     result = f"   result tree {view.result[:7]}" if view.result else ""
     rules = f"   rules {view.policy[:4]}" if view.policy else ""
     out.line(f"{intent}     {base}{result}{rules}")

@@ -1,0 +1,102 @@
+"""`agentgov rollback`: put everything back to the state after a call."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agentgov.cli.screen import notes, plural, print_json, results
+from agentgov.cli.session import Session, confirm
+from agentgov.errors import UsageError
+from agentgov.text import encode_name, printable
+
+
+def command(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RUN]:N | [RUN]:start", help="The moment: after call N, or before the first."
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help='One object: {"v":1,...}.')] = False,
+) -> None:
+    """Rollback puts everything back to a moment; it is not a revert of one call, nor an undo.
+
+    Untracked files too. In the agent's clone, or in your own tree if the run worked in place. What is there
+    is saved first; what you changed since is kept, or the rollback is refused. Your index, branches and
+    stash are not touched.
+
+    Examples:
+
+      agentgov rollback :14 --dry-run
+
+      agentgov rollback :start
+
+      agentgov rollback 7kq2f:14 --yes
+    """
+    from agentgov.harness import taking_back
+
+    session = Session.here()
+    record, ref = session.resolve(where)
+    if ref.point is None or ref.end is not None:
+        raise UsageError(f"{where!a} names no moment", id="AG0309", hint="agentgov rollback :14, or :start")
+    with session.settled(record) as (work, run):
+        planned = taking_back.plan(work, run, ref.point)
+        lines = list(planned.plan.lines())
+        if dry_run:
+            if as_json:
+                print_json(
+                    {
+                        "v": 1,
+                        "run": run.run,
+                        "target": planned.target,
+                        "root": str(run.root),
+                        "actions": [
+                            {"path": encode_name(action.path), "verb": action.verb}
+                            for action in planned.plan.actions
+                        ],
+                        "kept": [encode_name(path) for path in planned.plan.kept],
+                        "conflicts": [
+                            {"path": encode_name(found.path), "reason": found.reason}
+                            for found in planned.plan.conflicts
+                        ],
+                    }
+                )
+            else:
+                results().block("\n".join(lines) or "nothing would change")
+            return
+        if planned.plan.is_empty and not planned.plan.conflicts:
+            notes().line(f"agentgov {run.run}: {run.root} is at {where} already")
+        elif not planned.plan.conflicts:
+            if not yes:
+                notes().block("\n".join(lines))
+            confirm(f"Put {run.root} back to {where}?", yes=yes)
+        done = taking_back.roll_back(work, run, planned, random=session.random)
+    if as_json:
+        print_json(
+            {
+                "v": 1,
+                "run": run.run,
+                "target": planned.target,
+                "changed": done.changed,
+                "saved": done.saved,
+                "kept": [encode_name(path) for path in done.kept],
+                "result": done.result,
+                "problems": list(done.problems),
+            }
+        )
+        return
+    out = notes()
+    out.line(
+        f"agentgov {run.run}: back at {where}; {plural(done.changed, 'file')} changed in {run.root}", "bold"
+    )
+    for path in done.kept:
+        out.line(f"  kept      {printable(path)}   you changed it")
+    for path in done.left:
+        out.line(f"  left      {printable(path)}/   it is not empty")
+    out.line(f"  saved     what was there, as tree {done.saved[:7]} in the record's store")
+    for problem in done.problems:
+        out.line(f"  problem   {problem}", "yellow")
