@@ -77,6 +77,10 @@ class FoldedPayloads:
                 commit = parent
             known.tips[cls] = tip
 
+    def forget(self, run: RunId) -> None:
+        """Drop the index of a run."""
+        self._runs.pop(run, None)
+
     def find(self, run: RunId, digest: str) -> bytes | None:
         """Return the record stored under `digest`, unchecked, or None when `load` did not find one."""
         known = self._runs.get(run)

@@ -41,6 +41,7 @@ FIELDS: Final[dict[str, frozenset[str]]] = {
 SALT_BYTES: Final = 32
 SUFFIX: Final = ".payloads"
 _ROLL_BYTES: Final = 16 * 2**20
+_INDEXED_RUNS: Final = 16
 _DOMAIN: Final = b"agentgov/commit/v1\x00"
 _is_commitment = re.compile(r"[0-9a-f]{64}").fullmatch
 _RECORD: Final = re.compile(
@@ -197,8 +198,7 @@ class PayloadStore:
         self.sync()
         self._close(run)
         fold_files(self._layout, self._folded, run, SUFFIX)
-        self._loose.pop(run, None)
-        self._seen.pop(run, None)
+        self._forget(run)
 
     def close(self) -> None:
         """Make everything durable and give the files back, so that any process may fold them."""
@@ -251,6 +251,12 @@ class PayloadStore:
         if writer is not None:
             os.close(writer.fd)
 
+    def _forget(self, run: RunId) -> None:
+        """Drop what is known of a run's files; it is read again when it is needed."""
+        self._seen.pop(run, None)
+        self._loose.pop(run, None)
+        self._folded.forget(run)
+
     def _find(self, run: RunId, digest: str) -> bytes | None:
         for path, known in self._loose.get(run, {}).items():
             place = known.places.get(digest)
@@ -271,6 +277,8 @@ class PayloadStore:
         state = (tuple(sorted(files.items())), self._folded.state(run))
         if self._seen.get(run) == state:
             return False
+        if run not in self._seen and len(self._seen) >= _INDEXED_RUNS:
+            self._forget(next(iter(self._seen)))
         self._seen[run] = state
         known = self._loose.setdefault(run, {})
         for path in [path for path in known if path not in files]:

@@ -11,13 +11,13 @@ Rules this module keeps:
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, Literal
 
 from agentgov.errors import ExitCode, UsageError
 from agentgov.ids import RunId
-from agentgov.ledger.pins import Pin
 
 JSON_VERSION: Final = 1
 
@@ -160,7 +160,7 @@ class Coverage:
 
 @dataclass(slots=True)
 class Head:
-    """The end of what holds, from which the next pin is made."""
+    """The end of what holds, from which a pin is made."""
 
     log: str
     public_key: str
@@ -229,17 +229,6 @@ class Report:
         witness = "No outside witness yet." if self.witnessed < self.entries else "Witnessed."
         return f"Unchanged, signed and complete as far as this machine can tell. {witness}"
 
-    def new_pin(self, ts: int) -> Pin | None:
-        """Return the pin to remember (`pins.advance_pin`); None unless the record is whole and its key known.
-
-        Args:
-            ts: Now, microseconds since 1970 UTC.
-        """
-        head = self.head
-        if head is None or self.exit_code in (ExitCode.BROKEN, ExitCode.UNTRUSTED) or self.level is None:
-            return None
-        return Pin(head.log, head.public_key, head.size, head.root, head.leaf, ts)
-
     def holds(self) -> str | None:
         """Return which entries still hold, when the record is broken."""
         if self.broken_at is None:
@@ -285,6 +274,7 @@ def _exit_of(finding: Finding) -> ExitCode:
     return ExitCode.BROKEN
 
 
+_INDENT: Final = " " * 11
 _EXPLAINED: Final = {
     "chain": (
         "Each entry holds the SHA-256 of the one before it, and its own number. Nobody who cannot "
@@ -336,7 +326,9 @@ def explain(report: Report) -> str:
     for check in report.checks:
         lines += ["", f"{check.status:<10} {check.name}: {check.text}"]
         if check.name in _EXPLAINED:
-            lines.append(f"           {_EXPLAINED[check.name]}")
+            lines += textwrap.wrap(
+                _EXPLAINED[check.name], 100, initial_indent=_INDENT, subsequent_indent=_INDENT
+            )
     if report.findings:
         lines += ["", "Found:"]
         lines += [f"  {found.code}: {found.place()}: {found.why}" for found in report.findings]

@@ -255,3 +255,19 @@ def test_sha256_repositories_work(tmp_path: Path, git: GitRunner) -> None:
     digest = store.put(RUN, "patch", "patch", b"x")
     store.fold(RUN)
     assert store.get(RUN, digest)
+
+
+def test_more_runs_than_are_remembered_at_once_are_all_found(layout: Layout) -> None:
+    store = _store(layout)
+    runs = [RunId(f"a{number:04d}") for number in range(40)]
+    digests = [store.put(run, "output", "output", run.encode()) for run in runs]
+    store.sync()
+    for run in runs[::2]:
+        store.fold(run)
+    reader = _store(layout)
+    for _ in range(2):
+        for run, digest in zip(runs, digests, strict=True):
+            for one in (store, reader):
+                found = one.get(run, digest)
+                assert found is not None
+                assert found.value == run.encode()
