@@ -130,12 +130,14 @@ class _Verification:
             root = self._frontier.root().hex()
             report.head = Head(self._log, self._key, report.entries, root, self._leaf.hex())
         self._check_chain(whole)
-        if whole:
+        if whole and not report.entries:
+            self._check_gone()
+        elif whole:
             self._check_torn(tail)
             self._check_memory(stream)
             self._check_evidence()
             self._check_open()
-            self._set_level()
+        self._set_level(whole)
         return report
 
     # Reading, entry by entry.
@@ -236,8 +238,6 @@ class _Verification:
             self._add("chain", stopped, f"stops at {first.place()}: {first.why}")
             return
         if not report.entries:
-            self._add("chain", "incomplete", "there is no record here")
-            report.findings.append(Finding("missing", "there is no record here", error_id="AG0278"))
             return
         count = report.entries
         self._add("chain", "ok", f"{count} entries, none missing, reordered or altered")
@@ -251,6 +251,17 @@ class _Verification:
             self._add("saved", "--", "nothing is saved in git yet")
         self._add("calls", "ok", "requests, verdicts, answers and results fit together")
 
+    def _check_gone(self) -> None:
+        """Say whether an empty record was ever another one."""
+        trust = self._trust
+        if trust.pin is None and trust.stream_id is None:
+            finding = Finding("missing", "there is no record here", error_id="AG0278")
+        else:
+            seen = "one was begun here" if trust.pin is None else f"{trust.pin.size} entries were seen here"
+            finding = Finding("record-gone", f"the record is gone: {seen}", error_id="AG0222")
+        self._add("chain", "incomplete" if finding.code == "missing" else "broken", finding.why)
+        self._report.findings.append(finding)
+
     def _check_torn(self, tail: RawTail) -> None:
         if tail.torn:
             why = f"{len(tail.torn)} bytes of half a line stand at its end"
@@ -260,11 +271,7 @@ class _Verification:
         """Compare with the pin, the own key and the own record."""
         trust, pin, count = self._trust, self._trust.pin, self._report.entries
         found: list[Finding] = []
-        if not count:
-            if pin is not None or trust.stream_id is not None:
-                seen = f"{pin.size} entries were seen here" if pin is not None else "one was begun here"
-                found.append(Finding("record-gone", f"the record is gone: {seen}", error_id="AG0222"))
-        elif trust.stream_id is not None and stream != trust.stream_id:
+        if trust.stream_id is not None and stream != trust.stream_id:
             found.append(
                 Finding("other-record", "another record stands in place of this clone's", error_id="AG0223")
             )
@@ -337,10 +344,10 @@ class _Verification:
                 self._add("open", "incomplete", f"{run} has not ended and nobody records it")
                 report.findings.append(Finding("unfinished", why, run=run, error_id="AG0281"))
 
-    def _set_level(self) -> None:
+    def _set_level(self, whole: bool) -> None:
         """Say how much is known, and whether that is as much as was asked for."""
         report = self._report
-        count = report.entries
+        count = report.entries if whole else 0
         if count:
             self._add(
                 "witness", "--", f"none: entries 0-{count - 1} could be replaced together by who has the key"

@@ -219,7 +219,8 @@ class Report:
         """Return the answer in one line."""
         broken = self.broken_at
         if broken is not None:
-            return f"BROKEN at {broken.place()}: {broken.why}"
+            at = "" if broken.seq is None and broken.run is None else f" at {broken.place()}"
+            return f"BROKEN{at}: {broken.why}"
         if self.exit_code is ExitCode.UNTRUSTED:
             return f"UNKNOWN SIGNER: {self._first(ExitCode.UNTRUSTED)}"
         if any(found.code in ("unfinished", "torn") for found in self.findings):
