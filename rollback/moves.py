@@ -25,6 +25,8 @@ from agentgov.rollback.trees import Node, parents
 from agentgov.rollback.worktree import WorkTree
 from agentgov.text import printable
 
+# More files or folders than this are made durable by one call instead of one each.
+_SYNC_ALL_FROM = 24
 _STAYS = frozenset({errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY})
 
 
@@ -102,12 +104,13 @@ class Change:
                 self._path.unlink()
             raise _not_done(self._tree.root, error) from error
         try:
-            for step in self._journal.steps:
-                if step.after is not None:
-                    _, data = store.read(step.after.oid)
-                    self._tree.create(step.fresh, step.after, data, self._tree.lstat(step.path))
-            for folder in {step.fresh.rpartition(b"/")[0] for step in self._journal.steps if step.fresh}:
-                self._tree.sync_folder(folder)
+            folders = {step.fresh.rpartition(b"/")[0] for step in self._journal.steps if step.fresh}
+            joined = len(self._journal.steps) > _SYNC_ALL_FROM
+            self._write_contents(store, durable=not joined)
+            if joined and not self._tree.sync_all(folders):
+                self._discard_contents()
+                self._write_contents(store, durable=True)
+            self._sync(folders)
             set_phase(self._path, "staged")
         except (OSError, AgentgovError) as error:
             try:
@@ -120,14 +123,12 @@ class Change:
         """Go forward to the new state, or back to the old one."""
         try:
             self._forward()
-            for folder in sorted(self._journal.folders):
-                self._tree.sync_folder(folder)
+            self._sync(self._journal.folders)
             set_phase(self._path, "placed")
         except (OSError, AgentgovError) as error:
             try:
                 self._back()
-                for folder in sorted(self._journal.folders):
-                    self._tree.sync_folder(folder)
+                self._sync(self._journal.folders)
                 set_phase(self._path, "undone")
                 self._discard()
             except (OSError, AgentgovError) as second:
@@ -252,20 +253,31 @@ class Change:
                 self._saved[step.aside] = None
         self._close()
 
+    def _write_contents(self, store: ObjectStore, *, durable: bool) -> None:
+        for step in self._journal.steps:
+            if step.after is not None:
+                data = store.blob(step.after.oid)
+                self._tree.create(step.fresh, step.after, data, self._tree.lstat(step.path), durable=durable)
+
     def _discard(self) -> None:
         """Remove the new contents; the old state stands."""
+        self._discard_contents()
+        self._close()
+
+    def _discard_contents(self) -> None:
         for step in self._journal.steps:
             if step.fresh:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     self._tree.unlink(step.fresh)
-        self._close()
 
     def _close(self) -> None:
-        for folder in {
-            name.rpartition(b"/")[0] for step in self._journal.steps for name in (step.fresh, step.aside)
-        }:
-            self._tree.sync_folder(folder)
+        names = [name for step in self._journal.steps for name in (step.fresh, step.aside) if name]
+        self._sync({name.rpartition(b"/")[0] for name in names})
         remove_journal(self._path)
+
+    def _sync(self, folders: set[bytes]) -> None:
+        if not (len(folders) > _SYNC_ALL_FROM and self._tree.sync_all(folders)):
+            self._tree.sync_folders(folders)
 
     def _is(self, path: bytes, node: Node | None) -> bool:
         try:

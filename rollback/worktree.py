@@ -12,11 +12,13 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
 from agentgov.errors import ConflictError, DivergedError
 from agentgov.git import hash_object
+from agentgov.rollback.durable import syncfs
 from agentgov.rollback.trees import FILE, FOLDER, LINK, PROGRAM, Node
 from agentgov.text import printable
 
@@ -125,14 +127,17 @@ class WorkTree:
         # pathlib has no folders by descriptor.
         return sorted(os.fsencode(name) for name in os.listdir(self._folder(path)))  # noqa: PTH208
 
-    def create(self, path: bytes, node: Node, data: bytes, like: os.stat_result | None) -> None:
-        """Write a new file or link and make its content durable; an existing name is an error.
+    def create(
+        self, path: bytes, node: Node, data: bytes, like: os.stat_result | None, *, durable: bool = True
+    ) -> None:
+        """Write a new file or link; an existing name is an error.
 
         Args:
             path: The new name.
             node: What it is to be; only its mode is read.
             data: The content, or the link's target.
             like: The file whose permissions and owner it takes over, but for the executable bit.
+            durable: Whether the content is on disk when this returns; else `sync_all` must follow.
         """
         folder, name = self._at(path)
         if node.mode == LINK:
@@ -154,7 +159,8 @@ class WorkTree:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
 
@@ -208,12 +214,21 @@ class WorkTree:
         # A folder made later under the same name is another one.
         self._forget()
 
-    def sync_folder(self, path: bytes) -> None:
-        """Make the names in a folder durable; a folder that is gone needs none."""
-        try:
-            os.fsync(self._folder(path))
-        except (FileNotFoundError, NotADirectoryError):
-            return
+    def sync_folders(self, paths: Iterable[bytes]) -> None:
+        """Make the names in folders durable; a folder that is gone needs none."""
+        for path in sorted(paths):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.fsync(self._folder(path))
+
+    def sync_all(self, folders: Iterable[bytes]) -> bool:
+        """Make all that was done in some folders durable at once; False when that cannot be done."""
+        device = os.fstat(self._root_fd).st_dev
+        for path in folders:
+            # One call reaches one file system, and another one may be mounted below.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if os.fstat(self._folder(path)).st_dev != device:
+                    return False
+        return syncfs(os.fsencode(self.root))
 
     def _at(self, path: bytes) -> tuple[int, bytes]:
         """The open folder of a path, good until the next call, and the last part of its name."""

@@ -555,3 +555,23 @@ def test_gits_index_and_head_are_untouched(setup: Setup) -> None:
     before = {path: path.read_bytes() for path in git.rglob("*") if path.is_file()}
     setup.apply()
     assert {path: path.read_bytes() for path in git.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("can_sync_all", [True, False])
+def test_many_files_are_made_durable_together_or_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_sync_all: bool
+) -> None:
+    setup = Setup(tmp_path)
+    many: State = {b"many/%d/x" % number: (FILE, b"%d" % number) for number in range(60)}
+    target = {**NEW, **many}
+    plan = plan_rollback(setup.store, setup.old, store_state(setup.store, target))
+    asked = []
+
+    def sync(path: bytes) -> bool:
+        asked.append(path)
+        return can_sync_all
+
+    monkeypatch.setattr(worktree, "syncfs", sync)
+    apply_plan(setup.root, setup.store, plan, setup.journal)
+    assert asked
+    assert read_state(setup.root) == target
