@@ -1,11 +1,15 @@
-"""Decides who reads a simple command: the shell itself, a wrapper, an interpreter, git, a file program, or nobody.
+"""Decides who reads a simple command: the shell itself, a wrapper, an interpreter, git, a file program, or
+nobody.
 
 Rules kept here:
-- A wrapper is taken off by finding the command inside it; for a program that is not known, any word that is a program which can
+- A wrapper is taken off by finding the command inside it; for a program that is not known, any word that is a
+  program which can
   destroy is read as the start of a command, so that the next wrapper nobody listed does not hide it.
 - Variables that make programs run commands (`PAGER=`, `GIT_SSH_COMMAND=`) are commands.
 """
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import os

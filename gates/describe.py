@@ -1,5 +1,7 @@
 """Effects in words, for the person who is asked and the agent that is told."""
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import os
@@ -24,7 +26,11 @@ def describe(effects: Iterable[Effect], places: Places) -> list[str]:
         members = groups.setdefault((effect.action, folder or line), [])
         if line not in members:
             members.append(line)
-    return [line for (action, folder), lines in groups.items() for line in _together(action, folder, lines, places)]
+    return [
+        line
+        for (action, folder), lines in groups.items()
+        for line in _together(action, folder, lines, places)
+    ]
 
 
 def _together(action: str, folder: str, lines: list[str], places: Places) -> list[str]:

@@ -1,6 +1,7 @@
 """One thing a call would do to the world, whatever tool does it.
 
-Rule kept here: an effect says how sure it is. `exact` is False where it was inferred (a whole-tree git command, words taken from
+Rule kept here: an effect says how sure it is. `exact` is False where it was inferred (a whole-tree git
+command, words taken from
 a pipe, a script that was read); built-in rules judge inexact effects only where a mistake would cost nothing.
 """
 
@@ -40,3 +41,8 @@ class Effect:
     opaque: bool = False
     facts: frozenset[str] = frozenset()
     text: str = ""
+
+
+def names(*texts: str) -> frozenset[str]:
+    """A set of the names in texts, apart by blanks."""
+    return frozenset(name for text in texts for name in text.split())

@@ -1,7 +1,8 @@
 """What a tool call would do: its effects, whatever tool and whatever way of writing it.
 
 Rules kept here:
-- A shell command is read word by word; other tools say what they touch. What cannot be read is an opaque exec.
+- A shell command is read word by word; other tools say what they touch. What cannot be read is an opaque
+  exec.
 - No exception leaves here as "no effect": a reader that fails makes the call opaque.
 """
 

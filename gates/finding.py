@@ -1,5 +1,7 @@
 """What `find` and `fd` would act on: the files their tests select, as far as these can be read."""
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import fnmatch
@@ -12,7 +14,8 @@ from agentgov.gates.scope import MAX_EXPANSION, Scope, Word, plain
 _LOOK_LIMIT = 5_000
 _NAME_TESTS = {"-name", "-iname", "-path", "-wholename", "-ipath"}
 _VALUE_TESTS = {
-    "-type", "-mtime", "-mmin", "-size", "-maxdepth", "-mindepth", "-newer", "-user", "-group", "-perm", "-atime", "-ctime",
+    "-type", "-mtime", "-mmin", "-size", "-maxdepth", "-mindepth", "-newer", "-user", "-group", "-perm",
+    "-atime", "-ctime",
     "-amin", "-cmin", "-xtype", "-links", "-newermt", "-fstype", "-regextype",
 }  # fmt: skip
 _WIDENING = {"-o", "-or", "!", "-not", ",", "(", "-regex", "-iregex"}
@@ -27,10 +30,8 @@ def is_find(argv: Sequence[Word]) -> bool:
 def roots_of(argv: Sequence[Word]) -> tuple[list[Word], list[Word]]:
     """The starting points of a find, and the words of its expression."""
     index = 1
-    while (
-        index < len(argv)
-        and argv[index][0] in ("-H", "-L", "-P", "-D")
-        or (index < len(argv) and argv[index][0].startswith("-O"))
+    while (index < len(argv) and argv[index][0] in ("-H", "-L", "-P", "-D")) or (
+        index < len(argv) and argv[index][0].startswith("-O")
     ):
         index += 1
     start = index
@@ -42,8 +43,10 @@ def roots_of(argv: Sequence[Word]) -> tuple[list[Word], list[Word]]:
 def selected_by(argv: Sequence[Word], scope: Scope) -> list[tuple[Word, bool]]:
     """What a find selects: (path, recursive).
 
-    With plain name tests the existing files are looked up, so that removing `*.pyc` is not taken for removing everything; any
-    test that could widen the selection, and a tree too large to look through, gives the starting points themselves.
+    With plain name tests the existing files are looked up, so that removing `*.pyc` is not taken for removing
+    everything; any
+    test that could widen the selection, and a tree too large to look through, gives the starting points
+    themselves.
     """
     roots, expression = roots_of(argv)
     whole = [(root, True) for root in roots]

@@ -1,11 +1,14 @@
 """What a git command line does: to files, to remotes, and to what it runs itself.
 
 Rules kept here:
-- Global options are looked through (`-C`, `--git-dir`, `-c`); settings that make git run a program are read as commands.
+- Global options are looked through (`-C`, `--git-dir`, `-c`); settings that make git run a program are read
+  as commands.
 - Commands that change the whole work tree are inexact: git itself never touches `.git` that way.
 - A push that can drop commits from a remote carries the fact "force-push"; deleting or mirroring counts.
 """
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import os
@@ -55,9 +58,7 @@ def read(words: list[Word], scope: Scope, feed: Feed) -> None:
         )
         if option in ("--help", "--version", "-h", "-v"):
             break
-        if name == "-C":
-            inner.enter(path for item in value for path, _ in inner.expand(item))
-        elif name == "--work-tree":
+        if name == "-C" or name == "--work-tree":
             inner.enter(path for item in value for path, _ in inner.expand(item))
         elif name == "-c":
             _setting(plain(value[0]), inner)
@@ -156,7 +157,7 @@ def _commands_inside(command: str, arguments: list[Word], scope: Scope, feed: Fe
         )
         for name in names:
             value = option_value([word for word in arguments if not re.fullmatch(r"-u.+", word[0])], name)
-            texts += [value] if value and "/" in value[0] or value and " " in value[0] else []
+            texts += [value] if (value and "/" in value[0]) or (value and " " in value[0]) else []
         for word in arguments:
             if word[0] in ("-c", "--config"):
                 _setting(plain((option_value(arguments, "-c", "--config") or ("",))[0]), scope)
@@ -164,7 +165,10 @@ def _commands_inside(command: str, arguments: list[Word], scope: Scope, feed: Fe
         pager = next((word[0][2:] for word in arguments if word[0].startswith("-O")), "")
         texts += [(pager.removeprefix("=") or "",)] if pager else []
     for word in texts:
-        read_shell(plain(word[0]).replace(UNKNOWN, "$UNKNOWN_"), scope.fork(deeper=True))
+        inner = scope.fork(deeper=True)
+        if command == "submodule":
+            inner.enter(f"{folder}/{UNKNOWN}" for folder in scope.folders)
+        read_shell(plain(word[0]).replace(UNKNOWN, "$UNKNOWN_"), inner)
 
 
 def _paths_after_dashes(arguments: list[Word]) -> list[Word]:
@@ -172,11 +176,16 @@ def _paths_after_dashes(arguments: list[Word]) -> list[Word]:
     return arguments[flat.index("--") + 1 :] if "--" in flat else []
 
 
+def _pathspec(word: Word, scope: Scope) -> Word:
+    # Pathspec magic (":/", ":(top)...", ":!...") can mean anything from the top down.
+    return tuple(scope.places.workspace if value.startswith(":") else value for value in word)
+
+
 def _rm(arguments: list[Word], scope: Scope) -> None:
     if has(arguments, "n", "--dry-run", "--cached"):
         return
     for word in positional(arguments, {"--pathspec-from-file"}):
-        scope.touch("fs.delete", word, recursive=has(arguments, "r"))
+        scope.touch("fs.delete", _pathspec(word, scope), recursive=has(arguments, "r") or word[0].startswith(":"))
 
 
 def _mv(arguments: list[Word], scope: Scope) -> None:
@@ -191,12 +200,12 @@ def _clean(arguments: list[Word], scope: Scope) -> None:
     if has(arguments, "n", "--dry-run") or not has(arguments, "f", "--force"):
         return
     for word in positional(arguments, {"-e", "--exclude"}) or [(".",)]:
-        scope.touch("fs.delete", word, recursive=True, exact=False)
+        scope.touch("fs.delete", _pathspec(word, scope), recursive=True, exact=False)
 
 
 def _restore(arguments: list[Word], scope: Scope) -> None:
     for word in positional(arguments, {"-s", "--source"}):
-        scope.touch("fs.write", word, recursive=True, exact=False)
+        scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=False)
 
 
 def _checkout(arguments: list[Word], scope: Scope) -> None:
@@ -210,7 +219,7 @@ def _checkout(arguments: list[Word], scope: Scope) -> None:
         if has(arguments, "f", "--force"):
             paths = [(".",)]
     for word in paths:
-        scope.touch("fs.write", word, recursive=True, exact=False)
+        scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=False)
 
 
 def _reset(arguments: list[Word], scope: Scope) -> None:
@@ -222,7 +231,7 @@ def _stash(arguments: list[Word], scope: Scope) -> None:
     if arguments and arguments[0][0] in ("list", "show", "drop", "clear", "branch", "create", "store"):
         return
     for word in _paths_after_dashes(arguments) or [(".",)]:
-        scope.touch("fs.write", word, recursive=True, exact=False)
+        scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=False)
 
 
 def _whole_tree_delete(arguments: list[Word], scope: Scope) -> None:
@@ -303,7 +312,10 @@ def _clone(arguments: list[Word], scope: Scope) -> None:
 
 
 _HANDLERS = {
-    "rm": _rm, "mv": _mv, "clean": _clean, "restore": _restore, "checkout": _checkout, "reset": _reset, "stash": _stash,
-    "sparse-checkout": _whole_tree_delete, "worktree": _worktree, "submodule": _submodule, "apply": _apply, "am": _apply,
-    "config": _config, "diff": _show, "show": _show, "log": _show, "add": _add, "stage": _add, "clone": _clone,
+    "rm": _rm, "mv": _mv, "clean": _clean, "restore": _restore, "checkout": _checkout, "reset": _reset,
+    "stash": _stash,
+    "sparse-checkout": _whole_tree_delete, "worktree": _worktree, "submodule": _submodule, "apply": _apply,
+    "am": _apply,
+    "config": _config, "diff": _show, "show": _show, "log": _show, "add": _add, "stage": _add,
+    "clone": _clone,
 }  # fmt: skip

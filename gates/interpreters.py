@@ -10,11 +10,16 @@ from agentgov.gates.scope import Feed, Scope, Word, is_known, plain
 _SHELLS = re.compile(r"(?:ba|da|z|k|a|mk|fi|r?ba)?sh")
 _PYTHON = re.compile(r"(?:python|pypy|ipython)[0-9.]*(?:\.exe)?")
 _CODE_OPTIONS = {
-    "node": ("-e", "--eval", "-p", "--print", "-pe"), "nodejs": ("-e", "--eval", "-p"), "perl": ("-e", "-E", "-pe", "-ne", "-i", "-pi", "-lne"),
-    "ruby": ("-e",), "php": ("-r",), "lua": ("-e",), "Rscript": ("-e",), "osascript": ("-e",), "deno": ("eval",), "bun": ("-e", "--eval"),
-    "tclsh": (), "groovy": ("-e",), "julia": ("-e",), "pwsh": ("-c", "-Command"), "powershell": ("-c", "-Command"),
-    "vim": ("-c",), "vi": ("-c",), "nvim": ("-c",), "ex": ("-c",), "emacs": ("--eval",), "ed": (), "sqlite3": ("-cmd",),
-    "expect": ("-c",), "gdb": ("-ex",), "jshell": (), "irb": (), "scala": ("-e",), "elixir": ("-e",), "erl": ("-eval",),
+    "node": ("-e", "--eval", "-p", "--print", "-pe"), "nodejs": ("-e", "--eval", "-p"),
+    "perl": ("-e", "-E", "-pe", "-ne", "-i", "-pi", "-lne"),
+    "ruby": ("-e",), "php": ("-r",), "lua": ("-e",), "Rscript": ("-e",), "osascript": ("-e",),
+    "deno": ("eval",), "bun": ("-e", "--eval"),
+    "tclsh": (), "groovy": ("-e",), "julia": ("-e",), "pwsh": ("-c", "-Command"),
+    "powershell": ("-c", "-Command"),
+    "vim": ("-c",), "vi": ("-c",), "nvim": ("-c",), "ex": ("-c",), "emacs": ("--eval",), "ed": (),
+    "sqlite3": ("-cmd",),
+    "expect": ("-c",), "gdb": ("-ex",), "jshell": (), "irb": (), "scala": ("-e",), "elixir": ("-e",),
+    "erl": ("-eval",),
 }  # fmt: skip
 _AWK_RUNS = re.compile(r"system\s*\(|\|\s*(?:getline|\")|>\s*\"|\|&")
 

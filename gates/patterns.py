@@ -1,13 +1,17 @@
 """Path patterns of rules, and whether an effect on a path touches what they name.
 
 Rules kept here:
-- `*` and `?` stay within one name, `**` crosses folders; a pattern names the path and everything below it, so `important`,
+- `*` and `?` stay within one name, `**` crosses folders; a pattern names the path and everything below it, so
+  `important`,
   `important/` and `important/**` are one pattern. A leading `!` takes paths back out of the set.
 - Relative patterns start at the workspace, `~/` at the home folder, `/` at the root.
-- An effect on a whole folder touches every pattern that can only match inside it; where a pattern starts with a wildcard, the
+- An effect on a whole folder touches every pattern that can only match inside it; where a pattern starts with
+  a wildcard, the
   folder is looked through, and one too large to look through counts as touched.
 """
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import fnmatch
@@ -23,6 +27,7 @@ LOOK_THROUGH_LIMIT = 20_000
 UNKNOWN = "\ue000"
 """Stands in a path for a part that cannot be read before the command runs."""
 
+_NOTHING = "\ue001"
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -162,13 +167,15 @@ class PathSet:
         Args:
             names: absolute paths that are the same thing.
             recursive: the effect is on everything below as well.
-            look_inside: walk the folder for patterns that start with a wildcard.
+            look_inside: walk the folder also for patterns that hold `**`.
             must_exist: an effect from above counts only when what the pattern starts with is there.
         """
         hits: set[str] = set()
         for name in names:
             parts = split(self._places.fold(name))
-            excluded = any(pattern.covers(parts) for pattern in self._out)
+            # What is not known may be anything: it puts a path into a set, never out of it.
+            certain = tuple(part.replace(UNKNOWN, _NOTHING) for part in parts)
+            excluded = any(pattern.covers(certain) for pattern in self._out)
             for pattern in self._in:
                 if pattern.text in hits:
                     continue
@@ -179,16 +186,15 @@ class PathSet:
                     reached = pattern.reach(parts)
                     if reached and must_exist and not pattern.exists():
                         continue
-                    if reached or (reached is None and look_inside and self._holds(name, pattern)):
+                    inside = look_inside or "**" not in pattern.segments
+                    if reached or (reached is None and inside and self._holds(name, pattern)):
                         hits.add(pattern.text)
         return frozenset(hits)
 
     def _holds(self, folder: str, pattern: PathPattern) -> bool:
         if UNKNOWN in folder:
             folder = os.path.dirname(folder[: folder.index(UNKNOWN)])
-        seen = 0
-        for path in walk_below(folder):
-            seen += 1
+        for seen, path in enumerate(walk_below(folder), 1):
             if seen > LOOK_THROUGH_LIMIT:
                 return True
             parts = split(self._places.fold(path))
@@ -234,8 +240,7 @@ def literal_of(text: str) -> str | None:
 
 def mentions(text: str, literal: str) -> bool:
     """True when `text` names the literal as a word of its own, not as a part of a longer name."""
-    before = r"(?<![\w-])" if re.match(r"\w", literal) else r"(?<![\w-])"
-    return re.search(before + re.escape(literal) + r"(?![\w-])", text) is not None
+    return re.search(r"(?<![\w-])" + re.escape(literal) + r"(?![\w-])", text) is not None
 
 
 def count_files(names: Iterable[str], limit: int = 10_000) -> int | None:

@@ -2,10 +2,13 @@
 
 Rules kept here:
 - A path is judged under every name it has: as written, with its parents' links resolved, and fully resolved.
-- Nothing is created or changed; only names are looked up, and a lookup that fails leaves the written name standing.
+- Nothing is created or changed; only names are looked up, and a lookup that fails leaves the written name
+  standing.
 - The home folder and the temporary folders come in as arguments; no environment is read.
 """
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import os

@@ -139,7 +139,7 @@ class Judge:
         try:
             effects = effects_of(call, self._places)
             findings = [finding for effect in effects for finding in self._judge(effect)]
-        except Exception:  # noqa: BLE001 - a judge that fails has not allowed anything
+        except Exception:
             return self._error()
         return self._verdict(effects, findings)
 
@@ -165,7 +165,10 @@ class Judge:
     def _verdict(self, effects: Sequence[Effect], findings: Sequence[_Finding]) -> Verdict:
         if any(finding.is_error for finding in findings):
             return self._error()
-        decision = max((finding.decision for finding in findings), key=_ORDER.__getitem__, default="allow")
+        if not findings:
+            # A call without effects (a search, a sub-agent's start) still is one that Cedar says yes to.
+            findings = [finding for finding in self._judge(Effect("exec", argv=("nothing",)))]
+        decision: Decision = max((finding.decision for finding in findings), key=lambda one: _ORDER[one])
         deciding = [finding for finding in findings if finding.decision == decision and finding.rules]
         named = dict.fromkeys(name for finding in deciding for name in finding.rules)
         # The repository's own rules say more about this repository than the built-in ones.
@@ -217,9 +220,16 @@ def _check_examples(rule: Rule) -> None:
 
 def _hits(rule: Rule, matcher: RuleMatcher, engine: CedarPolicies, example: str) -> bool:
     call = ToolCall(
-        tool="example", kind="shell", call_id="example", actor_id=None, actor_type=None, session_id=None,
-        cwd=Path(_EXAMPLE_PLACES.workspace), input={}, command=example,
-    )  # fmt: skip
+        tool="example",
+        kind="shell",
+        call_id="example",
+        actor_id=None,
+        actor_type=None,
+        session_id=None,
+        cwd=Path(_EXAMPLE_PLACES.workspace),
+        input={},
+        command=example,
+    )
     for effect in effects_of(call, _EXAMPLE_PLACES):
         questions: list[tuple[Action, list[str]]] = [(effect.action, matcher.keys(effect))]
         if effect.opaque:

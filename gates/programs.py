@@ -1,9 +1,12 @@
 """What the usual file programs do to the paths they are given.
 
-Rule kept here: a program is listed when it changes or reveals files. For one that is not, the arguments that name an existing
+Rule kept here: a program is listed when it changes or reveals files. For one that is not, the arguments that
+name an existing
 file or look like a path count as read, so that a secret is not revealed by the next pager nobody listed.
 """
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import os
@@ -11,28 +14,38 @@ import re
 from collections.abc import Callable, Iterable
 
 from agentgov.gates import finding
+from agentgov.gates.effect import names
 from agentgov.gates.patterns import UNKNOWN
 from agentgov.gates.places import is_under
 from agentgov.gates.scope import Feed, Scope, Word, plain
 
 Handler = Callable[[list[Word], Scope], None]
 _RECURSIVE_READERS = frozenset({"cp", "tar", "rsync", "zip", "scp", "7z"})
-_READERS = frozenset(
-    "cat head tail less more bat tac nl od xxd hexdump strings base64 base32 openssl gpg age diff cmp paste cut sort uniq wc fold rev "
-    "grep egrep fgrep rg ag jq yq view column comm join look pr tr envsubst iconv zcat xzcat zless zgrep ack batcat pygmentize glow".split()
+_READERS = names(
+    "cat head tail less more bat tac nl od xxd hexdump strings base64 base32 openssl gpg age diff cmp "
+    "paste cut sort uniq wc fold rev "
+    "grep egrep fgrep rg ag jq yq view column comm join look pr tr envsubst iconv zcat xzcat zless zgrep "
+    "ack batcat pygmentize glow"
 )
-_NAMERS = frozenset(
-    "ls ll la stat file du df tree readlink realpath basename dirname cd test [ which type whereis ssh-add ssh-keygen ssh ssh-copy-id "
-    "echo printf man export kill ps date sleep mkdir touch id whoami uname hostname seq yes true false lsof getfacl namei md5sum sha256sum "
-    "sha1sum cksum shasum gh glab code open xdg-open pgrep pkill mount umount sync apt apt-get brew dnf yum apk pacman".split()
+_NAMERS = names(
+    "ls ll la stat file du df tree readlink realpath basename dirname cd test [ which type whereis "
+    "ssh-add ssh-keygen ssh ssh-copy-id "
+    "echo printf man export kill ps date sleep mkdir touch id whoami uname hostname seq yes true false "
+    "lsof getfacl namei md5sum sha256sum "
+    "sha1sum cksum shasum gh glab code open xdg-open pgrep pkill mount umount sync apt apt-get brew dnf "
+    "yum apk pacman"
 )
 _VALUE_OPTIONS = {
-    "cp": {"-t", "--target-directory", "-S"}, "mv": {"-t", "--target-directory", "-S"}, "ln": {"-t", "--target-directory", "-S"},
+    "cp": {"-t", "--target-directory", "-S"}, "mv": {"-t", "--target-directory", "-S"},
+    "ln": {"-t", "--target-directory", "-S"},
     "install": {"-m", "-o", "-g", "-t", "--mode", "--owner", "--group", "--target-directory"},
     "truncate": {"-s", "-r", "--size", "--reference"}, "shred": {"-n", "-s", "--iterations", "--size"},
-    "touch": {"-d", "-r", "-t", "--date", "--reference"}, "mkdir": {"-m", "--mode"}, "split": {"-b", "-l", "-n", "-a"},
-    "head": {"-n", "-c"}, "tail": {"-n", "-c"}, "tee": set(), "grep": {"-e", "-m", "-A", "-B", "-C", "--include", "--exclude", "--exclude-dir"},
-    "rg": {"-e", "-g", "-t", "-T", "-A", "-B", "-C", "-m", "--glob", "--type"}, "cut": {"-d", "-f", "-c"}, "sort": {"-k", "-t", "-S", "-T"},
+    "touch": {"-d", "-r", "-t", "--date", "--reference"}, "mkdir": {"-m", "--mode"},
+    "split": {"-b", "-l", "-n", "-a"},
+    "head": {"-n", "-c"}, "tail": {"-n", "-c"}, "tee": set(),
+    "grep": {"-e", "-m", "-A", "-B", "-C", "--include", "--exclude", "--exclude-dir"},
+    "rg": {"-e", "-g", "-t", "-T", "-A", "-B", "-C", "-m", "--glob", "--type"}, "cut": {"-d", "-f", "-c"},
+    "sort": {"-k", "-t", "-S", "-T"},
     "chmod": {"--reference"}, "chown": {"--reference", "--from"}, "sed": {"-l"}, "jq": {"--arg", "--argjson"},
 }  # fmt: skip
 
@@ -404,10 +417,14 @@ def _remote_copy(words: list[Word], scope: Scope) -> None:
 
 
 _HANDLERS: dict[str, Handler] = {
+
     **dict.fromkeys(("rm", "rmdir", "unlink", "srm", "trash", "trash-put", "rimraf", "gio", "del-cli", "wipe", "grm"), _remove),
-    "shred": _shred, "mv": _move, "gmv": _move, "cp": _copy, "gcp": _copy, "install": _copy, "ln": _link, "tee": _tee, "sponge": _tee, "sed": _sed, "gsed": _sed,
+    "shred": _shred, "mv": _move, "gmv": _move, "cp": _copy, "gcp": _copy, "install": _copy, "ln": _link,
+    "tee": _tee, "sponge": _tee, "sed": _sed, "gsed": _sed,
+
     **dict.fromkeys(("truncate", "chmod", "chown", "chgrp", "touch", "mkdir", "chattr", "setfacl", "mkfifo"), _write_all),
-    "dd": _dd, "rsync": _rsync, "tar": _tar, "gtar": _tar, "bsdtar": _tar, "unzip": _unpack, "zip": _zip, "7z": _unpack,
+    "dd": _dd, "rsync": _rsync, "tar": _tar, "gtar": _tar, "bsdtar": _tar, "unzip": _unpack, "zip": _zip,
+    "7z": _unpack,
     **dict.fromkeys(("gzip", "bzip2", "xz", "zstd", "gunzip", "bunzip2", "unxz", "lz4"), _compress),
     "curl": _fetch, "wget": _fetch, "patch": _patch, "scp": _remote_copy, "mkfs": _write_all,
 }  # fmt: skip

@@ -1,7 +1,9 @@
-"""Reads short Python programs given on a command line: which files they remove, write and read, what they run.
+"""Reads short Python programs given on a command line: which files they remove, write and read, what they
+run.
 
 Rules kept here:
-- Nothing is executed. Strings are folded (`'a' + 'b'`, joins, `Path`, f-strings, simple assignments) as far as they are constant.
+- Nothing is executed. Strings are folded (`'a' + 'b'`, joins, `Path`, f-strings, simple assignments) as far
+  as they are constant.
 - A mutating call on a path that cannot be folded, and code that builds code, is opaque.
 """
 
@@ -87,7 +89,7 @@ class _Reader(ast.NodeVisitor):
         self.scope = scope
         self.values: dict[str, tuple[str, ...]] = {}
 
-    def fold(self, node: ast.AST | None) -> tuple[str, ...]:  # noqa: PLR0911
+    def fold(self, node: ast.AST | None) -> tuple[str, ...]:
         """The strings an expression may be; UNKNOWN stands for the rest."""
         if isinstance(node, ast.Constant):
             if isinstance(node.value, bytes):
@@ -185,7 +187,7 @@ class _Reader(ast.NodeVisitor):
         subject = node.args[0] if node.args and (is_module or owner is None) else owner
         if name in _REMOVES and (is_module or owner is None or name in ("unlink", "rmdir")):
             self._touch("fs.delete", subject, recursive=name in ("rmtree", "removedirs"))
-        elif name in _MOVES and (is_module or name == "move" or len(node.args) == 1 and name != "replace"):
+        elif name in _MOVES and (is_module or name == "move" or (len(node.args) == 1 and name != "replace")):
             self._touch("fs.delete", subject, recursive=True)
             self._touch("fs.write", node.args[-1] if node.args else None)
         elif name in _COPIES and (is_module or owner is None):

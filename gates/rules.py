@@ -1,8 +1,10 @@
 """The rules of `[[policy.rule]]`: what a table may say, and what it means.
 
 Rules kept here:
-- A key that is not known, a value of another type, an unknown set, a duplicate id is an error with the line of the rule.
-- Each kind of action needs its own subject: `fs.*` needs paths, `exec` programs, `net.connect` hosts. A rule for everything says
+- A key that is not known, a value of another type, an unknown set, a duplicate id is an error with the line
+  of the rule.
+- Each kind of action needs its own subject: `fs.*` needs paths, `exec` programs, `net.connect` hosts. A rule
+  for everything says
   so with `**` or `*`; nothing is meant by leaving it out.
 """
 
@@ -116,9 +118,17 @@ def _parse_rule(raw: Mapping[str, Any], sets: Mapping[str, Sequence[str]], place
     if not isinstance(reason, str):
         raise _error(f"{name}: reason must be text", place)
     rule = Rule(
-        id=name, effect=cast("Decision", effect), actions=_actions(raw, lists, name, place), paths=_resolve(lists["paths"], sets, name, place),
-        programs=lists["programs"], hosts=lists["hosts"], reason=reason, match=lists["match"], not_match=lists["not_match"], where=where,
-    )  # fmt: skip
+        id=name,
+        effect=cast("Decision", effect),
+        actions=_actions(raw, lists, name, place),
+        paths=_resolve(lists["paths"], sets, name, place),
+        programs=lists["programs"],
+        hosts=lists["hosts"],
+        reason=reason,
+        match=lists["match"],
+        not_match=lists["not_match"],
+        where=where,
+    )
     _check_subjects(rule, place)
     return rule
 

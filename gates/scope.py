@@ -1,10 +1,13 @@
-"""The state in which a shell command is read: folders, variables, functions, links; and the effects found so far.
+"""The state in which a shell command is read: folders, variables, functions, links; and the effects found so
+far.
 
 Rules kept here:
 - What may be one of several things is kept as all of them: a folder after `cd a || cd b`, a loop's variable.
 - Bounds are small and fixed; what exceeds one becomes unknown, and unknown is opaque, never nothing.
 """
 
+# Paths are text here: "..", links and a last slash must stay as they were written.
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import glob as globbing
@@ -119,7 +122,8 @@ class Scope:
         """
         for written in self.absolute(value):
             if not _ACTIVE.search(written):
-                yield written, UNKNOWN not in written
+                # With its last name known, a path says what it is even where it is not known.
+                yield written, UNKNOWN not in os.path.basename(written.rstrip("/"))
                 continue
             pattern = "".join(_glob_escape(char) for char in written)
             found: list[str] = []

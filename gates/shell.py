@@ -1,7 +1,8 @@
 """Reads a shell command line with tree-sitter-bash and collects what it would do.
 
 Rules kept here:
-- Every command reached through pipes, lists, substitutions, loops, functions, here-documents and subshells is read; the branches
+- Every command reached through pipes, lists, substitutions, loops, functions, here-documents and subshells is
+  read; the branches
   of an `if` or `||` all count.
 - A text that does not parse is opaque as a whole, and what can be read of it is still judged.
 - This is a guard rail, not a boundary: a determined program gets around any reading of its text.
@@ -9,11 +10,12 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agentgov.gates.patterns import UNKNOWN
-from agentgov.gates.scope import MAX_DEPTH, Feed, Scope, Word, is_known, plain
+from agentgov.gates.scope import MAX_DEPTH, STAR, Feed, Scope, Word, is_known, plain
 from agentgov.gates.words import fields, text_of
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 MAX_TEXT_BYTES = 256 * 1024
 NO_FEED = Feed()
 _WRITES = (">", ">>", ">|", "&>", "&>>", "<>", ">&")
+_SIMPLE_PATTERN = re.compile(r"\^?(?:[\w/ -]|\\\.|\.)*\$?")
+_EXTGLOB = re.compile(r"(?<=[\s\w/.])[!@?*+]\([^()\s]*\)")
 _LISTING = frozenset({"echo", "printf"})
 
 
@@ -33,6 +37,13 @@ def _parser() -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
+def _filtered(words: tuple[str, ...], pattern: str, *, inverted: bool) -> tuple[str, ...]:
+    # Only patterns that cannot take long; any other keeps every word.
+    if not _SIMPLE_PATTERN.fullmatch(pattern):
+        return words
+    return tuple(word for word in words if (re.search(pattern, word) is None) == inverted or not is_known(word))
+
+
 def read_shell(text: str, scope: Scope, feed: Feed = NO_FEED) -> None:
     """Adds the effects of a command line to the scope, which afterwards holds the state it leaves."""
     raw = text.encode("utf-8", "surrogateescape")
@@ -42,6 +53,10 @@ def read_shell(text: str, scope: Scope, feed: Feed = NO_FEED) -> None:
     root = _parser().parse(raw).root_node
     if root.has_error:
         scope.opaque(text)
+        # The grammar lacks extended globs; read as "*" they stand for more than they are, never for less.
+        widened = _EXTGLOB.sub("*", text)
+        if widened != text:
+            root = _parser().parse(widened.encode("utf-8", "surrogateescape")).root_node
     Interpreter(feed).statements(root, scope)
 
 
@@ -58,6 +73,9 @@ class Interpreter:
 
     def statement(self, node: Node, scope: Scope) -> None:
         """Reads one statement."""
+        if node.type == "variable_assignment" and text_of(node).startswith("IFS="):
+            # From here on unquoted words are split in another way than they are read.
+            scope.opaque(text_of(node))
         handler = getattr(self, "_on_" + node.type, None)
         if handler is not None:
             handler(node, scope)
@@ -136,7 +154,13 @@ class Interpreter:
 
         if argv and is_find(argv):
             return Feed(None, tuple(dict.fromkeys((*words, *listed_by(argv, scope)))), True)
-        words += [value for value in flat[1:] if not value.startswith("-")]
+        program = flat[0].rsplit("/", 1)[-1] if flat else ""
+        given = [value for value in flat[1:] if not value.startswith("-")]
+        if program in ("ls", "dir", "vdir") and not given:
+            given = [path for path, _ in scope.expand(STAR)]
+        if program in ("grep", "egrep") and feed.words and len(given) == 1:
+            return Feed(None, _filtered(feed.words, given[0], inverted="-v" in flat), True)
+        words += given
         fetched = any(effect.action == "net.connect" for effect in scope.effects[start:])
         return Feed(None, tuple(dict.fromkeys(words)), fetched or bool(flat) or feed.is_opaque)
 

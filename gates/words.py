@@ -79,7 +79,7 @@ def _unquoted(raw: str) -> str:
     return "".join(out)
 
 
-def _values(node: Node, scope: Scope, substitute: Substitution) -> Word:  # noqa: PLR0911
+def _values(node: Node, scope: Scope, substitute: Substitution) -> Word:
     kind = node.type
     if kind in (
         "word",
@@ -126,13 +126,14 @@ def _values(node: Node, scope: Scope, substitute: Substitution) -> Word:  # noqa
 def _concatenated(node: Node, scope: Scope, substitute: Substitution, *, quoted: bool) -> Word:
     # Text between the children (a quoted blank, a bare dollar) is part of the word and is not a node.
     source = node.text or b""
-    position, pieces = node.start_byte, []
+    position = node.start_byte
+    pieces: list[Word] = []
     ends = 1 if node.type in ("string", "translated_string") else 0
     prefix = source.index(b'"') + 1 if ends and b'"' in source else 0
     position += prefix
     stop = node.end_byte - ends
     for child in node.children:
-        if child.type == '"' or child.end_byte <= position and child.type != "string_content":
+        if child.type == '"' or (child.end_byte <= position and child.type != "string_content"):
             continue
         if child.start_byte > position:
             gap = source[position - node.start_byte : child.start_byte - node.start_byte]
@@ -159,10 +160,11 @@ def _tilde(value: str, scope: Scope) -> str:
     if not value.startswith("~"):
         return value
     head, slash, rest = value.partition("/")
-    if head in ("~", "~+") or scope.places.home and head == "~" + scope.places.home.rsplit("/", 1)[-1]:
+    if head in ("~", "~+") or (scope.places.home and head == "~" + scope.places.home.rsplit("/", 1)[-1]):
         base = scope.places.home if head != "~+" else scope.folders[0]
         return value if base is None else base + slash + rest
-    return UNKNOWN + slash + rest
+    # Somebody else's home: where it lies is not known, but it is nobody's workspace.
+    return "/" + UNKNOWN + slash + rest
 
 
 def _variable(name: str, scope: Scope) -> Word:
@@ -178,7 +180,9 @@ def _expansion(node: Node, scope: Scope, substitute: Substitution) -> Word:
     rest = raw[2 + len(name) : -1] if raw.startswith("${" + name) else None
     if rest == "":
         return _variable(name, scope)
-    if rest is not None and rest[:2] in (":-", ":=", "-", "=") or rest is not None and rest[:1] in ("-", "="):
+    if (rest is not None and rest[:2] in (":-", ":=", "-", "=")) or (
+        rest is not None and rest[:1] in ("-", "=")
+    ):
         fallback = [_values(child, scope, substitute) for child in named[1:]] or [("",)]
         if name in scope.variables:
             return tuple(dict.fromkeys((*scope.variables[name], *fallback[0])))

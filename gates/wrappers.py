@@ -1,6 +1,7 @@
 """Commands that run another command: the wrapper is taken off and the rest is read.
 
-Rule kept here: the list is a convenience. `read_inner` looks into the arguments of every program that is not known, so that a
+Rule kept here: the list is a convenience. `read_inner` looks into the arguments of every program that is not
+known, so that a
 wrapper missing here still does not hide a program that can destroy.
 """
 
@@ -8,12 +9,13 @@ from __future__ import annotations
 
 import re
 
+from agentgov.gates.effect import names
 from agentgov.gates.patterns import UNKNOWN
 from agentgov.gates.scope import Feed, Scope, Word, plain
 
 # How many plain words a wrapper takes before the command, and which of its options take a value.
 _WRAPPERS: dict[str, tuple[int, frozenset[str]]] = {
-    name: (count, frozenset(options.split()))
+    name: (count, names(options))
     for name, count, options in (
         ("sudo", 0, "-u -g -p -h -C -D -R -T -U --user --group --prompt --host --chdir --chroot"),
         ("doas", 0, "-u -C"),
@@ -63,27 +65,40 @@ _WRAPPERS: dict[str, tuple[int, frozenset[str]]] = {
     )
 }
 _SUBCOMMAND_WRAPPERS = {
-    "uv": ("run",), "poetry": ("run",), "pipenv": ("run",), "hatch": ("run",), "rye": ("run",), "pdm": ("run",),
-    "bundle": ("exec",), "npm": ("exec", "x"), "pnpm": ("exec", "dlx"), "yarn": ("exec", "dlx"), "conda": ("run",),
-    "mise": ("exec", "x"), "asdf": ("exec",), "rbenv": ("exec",), "pyenv": ("exec",), "nix": ("run", "shell", "develop"),
+    "uv": ("run",), "poetry": ("run",), "pipenv": ("run",), "hatch": ("run",), "rye": ("run",),
+    "pdm": ("run",),
+    "bundle": ("exec",), "npm": ("exec", "x"), "pnpm": ("exec", "dlx"), "yarn": ("exec", "dlx"),
+    "conda": ("run",),
+    "mise": ("exec", "x"), "asdf": ("exec",), "rbenv": ("exec",), "pyenv": ("exec",),
+    "nix": ("run", "shell", "develop"),
     "coverage": ("run",), "op": ("run",), "doppler": ("run",), "aws-vault": ("exec",),
 }  # fmt: skip
 _TEXT_OPTIONS = {
-    "su": ("-c", "--command"), "script": ("-c", "--command"), "nix-shell": ("--run", "--command"), "tmux": (), "screen": (),
-    "runuser": ("-c", "--command"), "sg": ("-c",), "flock": ("-c", "--command"), "watch": (), "parallel": (), "at": (),
-    "env": ("-S", "--split-string"), "rg": ("--pre",), "tar": ("--to-command", "--use-compress-program", "-I", "--checkpoint-action"),
-    "rsync": ("-e", "--rsh", "--rsync-path"), "zip": ("-TT", "--unzip-command"), "fzf": ("--preview",), "gdb": ("-ex",),
-    "sort": ("--compress-program",), "split": ("--filter",), "man": ("-P", "--pager"), "less": (), "make": ("SHELL",),
-    "ssh": ("-o",), "scp": ("-o",), "entr": (), "nodemon": ("--exec", "-x"), "watchexec": (), "concurrently": (), "wget": ("--use-askpass",),
+    "su": ("-c", "--command"), "script": ("-c", "--command"), "nix-shell": ("--run", "--command"), "tmux": (),
+    "screen": (),
+    "runuser": ("-c", "--command"), "sg": ("-c",), "flock": ("-c", "--command"), "watch": (), "parallel": (),
+    "at": (),
+    "env": ("-S", "--split-string"), "rg": ("--pre",),
+    "tar": ("--to-command", "--use-compress-program", "-I", "--checkpoint-action"),
+    "rsync": ("-e", "--rsh", "--rsync-path"), "zip": ("-TT", "--unzip-command"), "fzf": ("--preview",),
+    "gdb": ("-ex",),
+    "sort": ("--compress-program",), "split": ("--filter",), "man": ("-P", "--pager"), "less": (),
+    "make": ("SHELL",),
+    "ssh": ("-o",), "scp": ("-o",), "entr": (), "nodemon": ("--exec", "-x"), "watchexec": (),
+    "concurrently": (), "wget": ("--use-askpass",),
 }  # fmt: skip
-_DESTROYERS = frozenset(
-    "rm rmdir unlink shred srm mv dd truncate tee cp install rsync ln chmod chown chgrp find fd fdfind xargs git sh bash dash zsh ksh "
-    "eval python python3 perl ruby node php sed sudo curl wget ssh mkfs terraform kubectl".split()
+_DESTROYERS = names(
+    "rm rmdir unlink shred srm mv dd truncate tee cp install rsync ln chmod chown chgrp find fd fdfind "
+    "xargs git sh bash dash zsh ksh "
+    "eval python python3 perl ruby node php sed sudo curl wget ssh mkfs terraform kubectl"
 )
-_TALKERS = frozenset(
-    "echo printf man which whereis type info help apropos whatis gh glab jq grep egrep fgrep rg ag ack pgrep pkill killall apt apt-get "
-    "brew dnf yum apk pip pip3 pipx pacman snap port cargo go rustup gem notify-send say tldr dpkg rpm hash ls ll cat head tail wc "
-    "docker podman nerdctl dpkg-query locate ps basename dirname test expr logger wall mail history compgen complete".split()
+_TALKERS = names(
+    "echo printf man which whereis type info help apropos whatis gh glab jq grep egrep fgrep rg ag ack "
+    "pgrep pkill killall apt apt-get "
+    "brew dnf yum apk pip pip3 pipx pacman snap port cargo go rustup gem notify-send say tldr dpkg rpm "
+    "hash ls ll cat head tail wc "
+    "docker podman nerdctl dpkg-query locate ps basename dirname test expr logger wall mail history "
+    "compgen complete"
 )
 _COMMAND_OPTIONS = re.compile(
     r"(?:-c|-e|-x|--?exec|--command|--cmd|--run|--eval|--shell-command|--pre|--filter|--on-[a-z]+)"
