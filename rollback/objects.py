@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.rollback import refs
-from agentgov.rollback.durable import fsync_path, start_writeback, syncfs
+from agentgov.rollback.durable import TemporaryFiles, fsync_path, start_writeback, syncfs
 from agentgov.rollback.treeform import (
     MODE_DIR,
     Delta,
@@ -73,10 +73,9 @@ class ObjectStore:
         self._hash = hashlib.sha256 if object_format == "sha256" else hashlib.sha1
         self._trees: OrderedDict[str, Tree] = OrderedDict()
         self._cat: CatFile | None = None
-        self._counter = 0
+        self._temporary = TemporaryFiles(self._objects[:-1])
         self._depth = 0
         self._pending: dict[str, bytes] = {}
-        self._fans: set[bytes] = set()
 
     def ensure(self) -> None:
         """Create the repository, or complete one whose creation was cut short. Idempotent."""
@@ -136,8 +135,7 @@ class ObjectStore:
         header = b"blob %d\0" % size_bytes
         hasher = self._hash(header)
         packer = zlib.compressobj(1)
-        temporary = self._temporary(b"pack")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        fd, temporary = self._temporary.take()
         total = 0
         try:
             with os.fdopen(fd, "wb") as file:
@@ -211,19 +209,7 @@ class ObjectStore:
         return self._is_here(oid)
 
     def _put(self, oid: str, parts: list[bytes]) -> None:
-        fan = oid[:2].encode()
-        if fan not in self._fans:
-            with suppress(FileExistsError):
-                os.mkdir(self._objects + fan, 0o700)
-            self._fans.add(fan)
-        temporary = self._temporary(fan)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            fd = os.open(temporary, flags, 0o444)
-        except FileNotFoundError:
-            # git prunes empty fan-out folders.
-            os.mkdir(self._objects + fan, 0o700)
-            fd = os.open(temporary, flags, 0o444)
+        fd, temporary = self._temporary.take()
         try:
             data = b"".join(parts)
             while data:
@@ -237,10 +223,9 @@ class ObjectStore:
             os.close(fd)
         self._queue(oid, temporary)
 
-    def _temporary(self, folder: bytes) -> bytes:
-        self._counter += 1
-        # git's own prune removes old files with this prefix, so a crash leaves no litter for ever.
-        return b"%s%s/tmp_obj_%d_%d" % (self._objects, folder, os.getpid(), self._counter)
+    def prepare(self, count: int = 16) -> None:
+        """Have temporary files ready for the next writes: to be called when nobody waits."""
+        self._temporary.fill(count)
 
     def _queue(self, oid: str, temporary: bytes) -> None:
         self._pending[oid] = temporary
@@ -260,7 +245,7 @@ class ObjectStore:
                 try:
                     os.rename(temporary, self._loose(oid))
                 except FileNotFoundError:
-                    # A streamed object's folder, or one that git pruned while it was empty.
+                    # Made on first use; and git prunes fan-out folders that are empty.
                     os.mkdir(fan, 0o700)
                     os.rename(temporary, self._loose(oid))
                 folders.add(fan)
@@ -392,5 +377,6 @@ class ObjectStore:
             self._cat = None
 
     def close(self) -> None:
-        """End the helper process, if one was started."""
+        """End the reading process, if one was started, and remove unused temporary files."""
         self._close_cat()
+        self._temporary.close()

@@ -5,7 +5,7 @@ Rules:
   swapped for a link never leads outside the root.
 - A file is read again when its lstat differs, when it was named as changed, or when its record is racy.
 - Tracked files are always captured. Others are unless the pinned rules ignore them, their name is secret, or
-  they are too large. Nothing whose name is `.git` in any case is captured, at any depth.
+  they are too large. Nothing that some file system takes for `.git` is captured, at any depth.
 - What cannot be read keeps its last captured content and is noted.
 - A change of a file with several names is looked for under all of them: the kernel reports one.
 """
@@ -26,6 +26,7 @@ from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.reading import capture
 from agentgov.rollback.statcache import Seed
 from agentgov.rollback.watch import Watcher
+from agentgov.rollback.worktree import is_git_name
 
 # Each level costs an open descriptor and a Python frame or two.
 MAX_DEPTH = 200
@@ -34,9 +35,9 @@ _REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _REFUSED = (errno.EACCES, errno.EPERM)
 
 
-def is_git_name(name: bytes) -> bool:
-    """Return whether git would take the name for its own folder."""
-    return len(name) == 4 and name.lower() == b".git"
+def _is_git_name(name: bytes) -> bool:
+    # Plain names are the rule: only what could be a spelling of it is looked at closely.
+    return (name[:1] in (b".", b"g", b"G") or not name.isascii()) and is_git_name(name)
 
 
 class Scanner:
@@ -56,6 +57,7 @@ class Scanner:
 
     Attributes:
         tree: The root's node.
+        root_fd: The open root.
         doubt: Something moved underneath: only a full scan is right now.
     """
 
@@ -76,7 +78,7 @@ class Scanner:
         self.tree = DirNode()
         self.doubt = False
         self._root = root
-        self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._store = store
         self._rules = rules
         self._known = known
@@ -104,10 +106,6 @@ class Scanner:
                     folder = folder.rpartition(b"/")[0]
             names.add(name)
 
-    def root_stat(self) -> os.stat_result:
-        """Return the stat of the open root."""
-        return os.fstat(self._root_fd)
-
     def full(self, seed: Seed | None = None) -> None:
         """Compare everything.
 
@@ -117,18 +115,18 @@ class Scanner:
         Raises:
             OSError: The root cannot be read.
         """
-        now, held = self._root.stat(), self.root_stat()
+        now, held = self._root.stat(), os.fstat(self.root_fd)
         if (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino):
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            os.close(self._root_fd)
-            self._root_fd = fd
+            os.close(self.root_fd)
+            self.root_fd = fd
         self.doubt = False
         self._seed = seed or {}
         self._visited = set()
         self._links = {}
         self._is_full = True
         try:
-            if self._scan(self.tree, self._root_fd, b""):
+            if self._scan(self.tree, self.root_fd, b""):
                 self.tree.oid = None
         finally:
             self._seed = {}
@@ -193,12 +191,12 @@ class Scanner:
 
     def close(self) -> None:
         """Release the root."""
-        if self._root_fd >= 0:
-            os.close(self._root_fd)
-            self._root_fd = -1
+        if self.root_fd >= 0:
+            os.close(self.root_fd)
+            self.root_fd = -1
 
     def _open(self, folder: bytes) -> int | None:
-        fd = os.open(b".", _FOLDER_FLAGS, dir_fd=self._root_fd)
+        fd = os.open(b".", _FOLDER_FLAGS, dir_fd=self.root_fd)
         for name in folder.split(b"/") if folder else ():
             try:
                 below = os.open(name, _FOLDER_FLAGS, dir_fd=fd)
@@ -223,7 +221,7 @@ class Scanner:
         seen: set[bytes] = set()
         for entry in entries:
             name = os.fsencode(entry.name)
-            if is_git_name(name):
+            if _is_git_name(name):
                 self._note_git_name(folder, name)
                 continue
             try:
@@ -244,7 +242,7 @@ class Scanner:
         notes = self._notes.get(folder)
         if notes is not None:
             notes.pop(name, None)
-        if is_git_name(name):
+        if _is_git_name(name):
             with suppress(FileNotFoundError):
                 os.stat(name, dir_fd=fd, follow_symlinks=False)
                 self._note_git_name(folder, name)
@@ -397,6 +395,6 @@ class Scanner:
         self._notes.setdefault(folder, {})[name] = Skip(path, reason, size)
 
     def _note_git_name(self, folder: bytes, name: bytes) -> None:
-        # ".git" itself is what everybody expects to be left out; ".GIT" is not.
+        # ".git" itself is what everybody expects to be left out; ".GIT" or "git~1" is not.
         if name != b".git":
             self._note(folder, name, "git-name", None)

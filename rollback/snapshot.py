@@ -121,7 +121,9 @@ class Snapshotter:
         """
         seed: statcache.Seed = {}
         if self._cache_path is not None:
-            seed = statcache.load(self._cache_path, self._scanner.root_stat(), self._store.object_format)
+            seed = statcache.load(
+                self._cache_path, os.fstat(self._scanner.root_fd), self._store.object_format
+            )
         snapshot = self._commit(None, seed)
         self._rules.freeze()
         return snapshot
@@ -189,7 +191,7 @@ class Snapshotter:
         if self._cache_path is not None and not scanner.doubt:
             # Without it the next start only takes longer.
             with suppress(OSError):
-                root = scanner.root_stat()
+                root = os.fstat(scanner.root_fd)
                 statcache.save(self._cache_path, scanner.tree, root, self._store.object_format)
         scanner.close()
         self._last = None

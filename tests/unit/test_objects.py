@@ -32,8 +32,9 @@ Git = Callable[..., str]
 
 def marking(seen: list[str], mark: str, real: Callable[..., Any]) -> Callable[..., Any]:
     def marked(*args: Any) -> Any:
+        result = real(*args)
         seen.append(mark)
-        return real(*args)
+        return result
 
     return marked
 
@@ -219,6 +220,7 @@ def test_a_failed_batch_leaves_no_object_and_no_litter(tmp_path: Path) -> None:
         fail()
     oid = oids[0]
     assert not list(store.dir.glob("objects/??/*"))
+    assert not list(store.dir.glob("objects/tmp*"))
     with pytest.raises(IncompleteError):
         store.read(oid)
     store.close()
@@ -327,6 +329,17 @@ def test_shadow_history_serves_log_diff_and_blame(tmp_path: Path, git: Git) -> N
     git(store.dir, "gc", "--prune=now", "-q")
     assert [store.read(store.tree(tree)[b"f"][1])[1] for tree in trees] == contents
     store.close()
+
+
+def test_files_made_ahead_are_used_and_the_rest_removed(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.prepare(5)
+    assert len(list(store.dir.glob("objects/tmp_obj_*"))) == 5
+    oids = [store.write(b"blob", b"%d" % number) for number in range(3)]
+    assert len(list(store.dir.glob("objects/tmp_obj_*"))) == 2
+    store.close()
+    assert not list(store.dir.glob("objects/tmp_obj_*"))
+    assert [store.blob(oid) for oid in oids] == [b"0", b"1", b"2"]
 
 
 def test_an_unfinished_store_is_completed(tmp_path: Path, git: Git) -> None:
