@@ -109,10 +109,11 @@ class Finding:
 
     def place(self) -> str:
         """Return `entry 207 (run 5bd0a, call 31)`, as far as it is known."""
+        if self.seq is None:
+            return "the record" if self.run is None else f"run {self.run}"
         inner = [f"run {self.run}"] if self.run is not None else []
         inner += [f"call {self.call}"] if self.call is not None else []
-        named = f" ({', '.join(inner)})" if inner else ""
-        return f"entry {self.seq}{named}" if self.seq is not None else f"the record{named}"
+        return f"entry {self.seq} ({', '.join(inner)})" if inner else f"entry {self.seq}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands in a report."""

@@ -180,7 +180,7 @@ def test_an_open_run_is_open_while_somebody_records_it_and_incomplete_when_nobod
     dead = _verify(prepared)
     assert _codes(dead) == ["unfinished"]
     assert dead.exit_code is ExitCode.INCOMPLETE
-    assert dead.headline().startswith("OPEN")
+    assert dead.headline().startswith("OPEN: run 9zzzz: ")
     assert _verify(prepared, is_live=lambda run: True, require=Level.PINNED).exit_code is ExitCode.INCOMPLETE
     assert _verify(prepared, run=OTHER).exit_code is ExitCode.OK
 
