@@ -17,8 +17,6 @@ import os
 import selectors
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
 
 from agentgov.calls import ToolCall
 from agentgov.clock import Clock
@@ -29,6 +27,7 @@ from agentgov.harness.capture.base import BrokenEventError, Capture, HookEvent
 from agentgov.harness.clients import Client, Clients
 from agentgov.harness.peers import is_descendant
 from agentgov.harness.session import AnsweredBy, LiveCall, Session
+from agentgov.harness.surroundings import Agent, Options, Told, Watched
 from agentgov.harness.wire import BrokenRequestError, Request
 
 SEAL_ENTRIES = 256
@@ -39,64 +38,6 @@ HEARTBEAT_SECONDS = 600.0
 GATHER_SECONDS = 0.2
 LONGEST_GATHER_SECONDS = 2.0
 GATHER_PER_LOOK = 5.0
-
-
-class Agent(Protocol):
-    """The agent's process, under its supervisor."""
-
-    @property
-    def supervisor_pid(self) -> int:
-        """The ancestor of all of the agent's processes."""
-
-    @property
-    def fd(self) -> int:
-        """A descriptor that becomes readable when there is news."""
-
-    def handle(self) -> bool:
-        """Take in the news; True once the agent has ended and nothing of it is left."""
-
-    def signal(self, number: int) -> bool:
-        """Pass on a signal that this process got; False when it means that the run is to end."""
-
-    def terminate(self) -> None:
-        """Ask the supervisor to end the agent; :meth:`handle` tells when it has."""
-
-
-class Watched(Protocol):
-    """The snapshotter's watcher."""
-
-    @property
-    def fd(self) -> int | None:
-        """A descriptor that is readable after a change; None without a watcher."""
-
-
-class Told(Protocol):
-    """Who hears what happens while the run lasts."""
-
-    def asks(self, ask: dict[str, Any]) -> None:
-        """A call waits for a person."""
-
-    def denied(self, n: int, what: str, rules: Sequence[str], where: str) -> None:
-        """A call was denied."""
-
-    def warning(self, text: str) -> None:
-        """Something is not as it should be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a recorder behaves.
-
-    Attributes:
-        ask_seconds: How long a person has to answer.
-        intent: What the run is for.
-        check_peers: Whether hooks must come from the agent's processes; off only where the kernel cannot
-        tell.
-    """
-
-    ask_seconds: float
-    intent: str | None = None
-    check_peers: bool = True
 
 
 class Recorder:

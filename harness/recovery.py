@@ -31,7 +31,7 @@ from agentgov.ledger.stream import Stream
 from agentgov.rollback.changes import describe, to_payload
 from agentgov.rollback.ignore import IgnoreRules
 from agentgov.rollback.objects import ObjectStore
-from agentgov.rollback.shadow import ShadowHistory, ShadowStep
+from agentgov.rollback.shadow import ShadowHistory, ShadowStep, shadow_ref
 from agentgov.rollback.snapshot import Snapshot, Snapshotter
 
 EndState = Literal["interrupted", "failed"]
@@ -68,6 +68,7 @@ def recover(
                 continue
             store = ObjectStore(repo.layout.store, repo.objects_dir, repo.object_format)
             store.ensure()
+            _remove_stale_locks(store, run)
             try:
                 close_run(repo, stream, payloads, store, run, Path(left.workspace), state="interrupted")
             finally:
@@ -123,6 +124,14 @@ def close_run(
     payloads.fold(run)
     stream.seal()
     return bound
+
+
+def _remove_stale_locks(store: ObjectStore, run: RunId) -> None:
+    """Remove the ref locks that the dead recorder held; whoever holds the run's lock is the only writer."""
+    for ref in (shadow_ref(run), finishing.result_ref(run)):
+        (store.dir / f"{ref}.lock").unlink(missing_ok=True)
+    for lock in (store.dir / "refs" / "agentgov" / "payloads" / run).glob("*.lock"):
+        lock.unlink(missing_ok=True)
 
 
 def _read(stream: Stream, run: RunId) -> RunRecord | None:

@@ -17,8 +17,9 @@ from agentgov.harness import wire
 from agentgov.harness.attribution import Writer, writer_of
 from agentgov.harness.capture.claude import ClaudeCapture
 from agentgov.harness.clients import listen
-from agentgov.harness.recorder import Options, Recorder
+from agentgov.harness.recorder import Recorder
 from agentgov.harness.session import Session, Tools
+from agentgov.harness.surroundings import Options
 from agentgov.ids import RunId
 from agentgov.ledger.bodies import check_body
 from agentgov.ledger.entry import Draft, Entry, SignedEntry
