@@ -177,6 +177,7 @@ class Writer:
             data = b"".join([encode_record(item.line, item.signature) for item in signed])
             tail.write(data)
             tail.remember(data)
+            self._note_lost(data)
             self.head = Head(memory.size + len(signed), signed[-1].leaf())
             done = True
         finally:

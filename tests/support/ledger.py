@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.keyring import Keyring
 from agentgov.ledger.stream import Stream
 
+MakeRepo = Callable[..., Path]
+GitRunner = Callable[..., str]
 RUN = RunId("7kq2f")
 OTHER_RUN = RunId("5bd0a")
 OID = "1" * 40

@@ -16,7 +16,7 @@ from tests.support.ledger import COMMITMENT, HASH, NEXT_OID, OID, RUN, request, 
 
 LOG = "agentgov/" + "0" * 32
 ENVELOPE = {"payload": "e30=", "payload_type": "application/x", "signatures": [{"keyid": "k", "sig": "AAAA"}]}
-STEP = {"changes": None, "from": OID, "how": "full", "open": [], "tree": OID}
+STEP: dict[str, Any] = {"changes": None, "from": OID, "how": "full", "open": [], "tree": OID}
 CHANGED = {**STEP, "changes": COMMITMENT, "tree": NEXT_OID}
 CAPTURE = {
     "files": "watch",
@@ -144,7 +144,7 @@ def test_a_run_is_named_where_it_must_be_and_nowhere_else(kind: str) -> None:
         ("call.request", request(0).body),
         ("call.request", request(1, tool="rm -rf").body),
         ("call.request", request(1, tool="x" * 65).body),
-        ("call.request", request(1, **{"from": OID.upper().replace("1", "A")}).body),
+        ("call.request", {**request(1).body, "from": OID.upper().replace("1", "A")}),
         ("call.result", result(2, open=[1]).body),
         ("call.result", result(2, status="fine").body),
         ("change.unattributed", STEP),

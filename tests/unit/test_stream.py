@@ -22,6 +22,8 @@ from agentgov.ledger.stream import Stream
 from tests.support.ledger import (
     OTHER_RUN,
     RUN,
+    GitRunner,
+    MakeRepo,
     heartbeat,
     init,
     numbers,
@@ -88,7 +90,7 @@ def test_a_seal_holds_only_its_own_entries_and_names_the_one_before(tmp_path: Pa
 
 
 def test_one_stream_is_shared_by_linked_worktrees_and_by_objects(
-    make_repo, git, state: StateHome, tmp_path: Path
+    make_repo: MakeRepo, git: GitRunner, state: StateHome, tmp_path: Path
 ) -> None:
     repo = make_repo()
     git(repo, "worktree", "add", "-q", str(tmp_path / "linked"))
@@ -189,8 +191,8 @@ def test_drafts_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path, st
             with pytest.raises(AgentgovError) as error:
                 stream.append(drafts, key)
             assert error.value.id == "AG0204"
-        huge = {"envelope": {"payload": "A" * 70_000, "payload_type": "x", "signatures": []}}
-        huge["envelope"]["signatures"] = [{"keyid": "", "sig": "AAAA"}]
+        signatures = [{"keyid": "", "sig": "AAAA"}]
+        huge = {"envelope": {"payload": "A" * 70_000, "payload_type": "x", "signatures": signatures}}
         with pytest.raises(AgentgovError) as error:
             stream.append([Draft("stream.endorse", None, huge)], log)
         assert error.value.id == "AG0201"
@@ -269,7 +271,9 @@ def test_a_record_cut_behind_its_pin_is_seen(tmp_path: Path, state: StateHome) -
     assert error.value.id == "AG0230"
 
 
-def test_a_symbolic_seal_ref_is_neither_read_nor_followed(make_repo, git, state: StateHome) -> None:
+def test_a_symbolic_seal_ref_is_neither_read_nor_followed(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
     repo = make_repo()
     repository = discover(repo)
     with open_stream(repository, state) as stream:
@@ -481,7 +485,7 @@ def test_a_read_only_repository_is_a_clear_error(tmp_path: Path, state: StateHom
     assert error.value.id == "AG0226"
 
 
-def test_a_commit_that_is_no_seal_is_refused(make_repo, git, state: StateHome) -> None:
+def test_a_commit_that_is_no_seal_is_refused(make_repo: MakeRepo, git: GitRunner, state: StateHome) -> None:
     repo = make_repo()
     repository = discover(repo)
     with open_stream(repository, state) as stream:
