@@ -43,6 +43,7 @@ class AgentgovError(Exception):
         id: The stable id, "AG" and four digits.
         where: The file, entry or place it is about, if there is one.
         hint: One line, or several, each of which is a command or a sentence that helps.
+        facts: Lines that stand between the message and the help, such as what holds and what is missing.
 
     Attributes:
         exit_code: What the command line exits with.
@@ -57,6 +58,7 @@ class AgentgovError(Exception):
         id: str,
         where: str | None = None,
         hint: str | Sequence[str] = (),
+        facts: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         if not _ID.fullmatch(id):
@@ -65,6 +67,7 @@ class AgentgovError(Exception):
         self.id = id
         self.where = where
         self.hint: tuple[str, ...] = (hint,) if isinstance(hint, str) else tuple(hint)
+        self.facts: tuple[str, ...] = tuple(facts)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message

@@ -129,6 +129,7 @@ def report_error(error: AgentgovError) -> None:
     lines = [f"error[{error.id}]: {printable(error.message, newlines=True)}"]
     if error.where:
         lines.append(f"  at {printable(error.where)}")
+    lines += [f"  {printable(fact)}" for fact in error.facts]
     lines += [f"help: {printable(hint)}" for hint in error.hint]
     sys.stderr.write("\n".join(lines) + "\n")
 

@@ -192,6 +192,17 @@ class Stream:
             finally:
                 lock.release()
 
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the newest signed head; None when nothing was sealed yet.
+
+        Raises:
+            BrokenRecordError: AG0207, AG0208 or AG0209, when it does not hold.
+        """
+        commit = self._store.newest()
+        if commit is None:
+            return None
+        return self._store.read(commit).verify_checkpoint(self.origin, self.public_key)
+
     def entries(self, start: int = 0) -> Iterator[SignedEntry]:
         """Return the entries from number `start` on, as `Reader.entries`."""
         with Reader(self._repository, self.stream_id) as reader:

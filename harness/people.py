@@ -1,0 +1,117 @@
+"""People: whose key signs, who is trusted, and who stands behind this clone's record.
+
+Rules kept here:
+
+- No private key is read: `ssh-keygen` signs.
+- Trust comes from the trust file on the branch in question, never from the work tree and never from what a
+  signature says about itself. Without one, only the key pinned on this machine as the operator's is known.
+- The operator's key is the one that this person's own git settings name; a key given by path is somebody
+  else's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from agentgov.errors import BrokenRecordError, UntrustedSignerError
+from agentgov.gates.adoption import operator_key, pin_operator_key, read_at
+from agentgov.gates.review import Principal
+from agentgov.git import Repository
+from agentgov.harness.settled import Workplace
+from agentgov.layout import StateHome
+from agentgov.ledger.entry import Draft
+from agentgov.ledger.sshsig import (
+    PersonKey,
+    find_person_key,
+    parse_sshsig,
+    sign_statement,
+    verify_ssh,
+    verify_ssh_alone,
+    verify_statement_alone,
+)
+
+TRUST_FILE: Final = ".agentgov/allowed_signers"
+ENDORSEMENT_TYPE: Final = "application/vnd.agentgov.endorsement.v1+json"
+_DEFAULT_KEYS: Final = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")
+
+
+def default_keys(home: Path | None) -> list[Path]:
+    """Where ssh looks for a person's keys."""
+    return [] if home is None else [home / ".ssh" / name for name in _DEFAULT_KEYS]
+
+
+def find_key(repo: Repository, home: Path | None, given: Path | None) -> PersonKey:
+    """Return the key to sign with: the one given, else the one that the person's settings name.
+
+    Raises:
+        AgentgovError: AG0213 or AG0214, there is none; the hint is the command that makes one.
+    """
+    if given is not None:
+        return PersonKey(given, None, "--key")
+    return find_person_key(repo, defaults=default_keys(home))
+
+
+def read_trust(repo: Repository, commit: str) -> str | None:
+    """Return the trust file of a commit; None when it has none."""
+    raw = read_at(repo, commit, TRUST_FILE)
+    return None if raw is None else raw.decode("utf-8", "replace")
+
+
+def identify_with(trust: str | None, operator: str | None) -> Callable[[bytes, bytes], Principal | None]:
+    """Return what tells who made a signature.
+
+    Args:
+        trust: The trust file's text.
+        operator: The line of the key pinned on this machine.
+    """
+
+    def identify(message: bytes, raw_signature: bytes) -> Principal | None:
+        try:
+            signature = parse_sshsig(raw_signature)
+            key = verify_ssh_alone(signature, message)
+        except BrokenRecordError:
+            # A signature that is none counts for nobody.
+            return None
+        own = key.line == operator
+        if trust is not None:
+            try:
+                return Principal(verify_ssh(signature, message, trust), is_operator_key=own)
+            except UntrustedSignerError:
+                pass
+        return Principal("operator", is_operator_key=True) if own else None
+
+    return identify
+
+
+def endorse(work: Workplace, state: StateHome, key: PersonKey) -> bool:
+    """Let the operator's key stand behind this clone's record, once; their key is pinned on this machine.
+
+    Returns:
+        Whether it was done now.
+
+    Raises:
+        AgentgovError: AG0215, ssh-keygen cannot sign.
+    """
+    if operator_key(work.repo, state) is not None:
+        return False
+    statement = {
+        "v": 1,
+        "log": work.stream.origin,
+        "public_key": work.stream.public_key.hex(),
+        "roots": _root_commits(work.repo),
+    }
+    payload = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode("ascii")
+    envelope = sign_statement(key, ENDORSEMENT_TYPE, payload)
+    (public,) = verify_statement_alone(envelope)
+    work.stream.append(
+        [Draft("stream.endorse", None, {"envelope": envelope.to_body()})], work.stream.log_signer()
+    )
+    pin_operator_key(work.repo, state, public.line)
+    return True
+
+
+def _root_commits(repo: Repository) -> Sequence[str]:
+    return repo.git().text("rev-list", "--max-parents=0", "HEAD").split()[:16]
