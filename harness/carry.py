@@ -21,10 +21,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agentgov.errors import AgentgovError
 from agentgov.git import Git, Repository
 
 INCLUDE_FILE = ".worktreeinclude"
 _FICLONE = 0x40049409
+# No download, and no failure where git-lfs is missing: pointer files stay pointer files.
+NO_LFS = {
+    "filter.lfs.process": "",
+    "filter.lfs.smudge": "",
+    "filter.lfs.clean": "",
+    "filter.lfs.required": "false",
+}
 _NOISE = frozenset(
     (
         "__pycache__",
@@ -61,7 +69,10 @@ def carry_files(repo: Repository, root: Path, patterns: Sequence[str]) -> Carrie
     result = Carried()
     top = repo.require_work_tree()
     git = repo.git(with_work_tree=True)
-    ignored = _names(git, "--ignored", "--exclude-standard", "--directory")
+    listed = _names(git, "--ignored", "--exclude-standard", "--directory")
+    # Git also lists a folder that is not ignored itself, when all in it is.
+    folders = {f"{parent}/" for name in listed for parent in Path(name).parents}
+    ignored = [name for name in listed if name not in folders]
     all_patterns = [*patterns, *_include_file(top)]
     if all_patterns:
         candidates = ignored + _names(git, "--exclude-standard")
@@ -100,12 +111,12 @@ def carry_dirty(repo: Repository, root: Path) -> tuple[int, list[str]]:
     names = dirty_names(repo)
     # Deletions first: a folder may stand now where a file was.
     for name in names:
-        if not os.path.lexists(top / name):
-            remove_path(root / name)
+        if not os.path.lexists(top / name) or (_is_folder(top / name) and not _is_folder(root / name)):
+            remove_path(root / name.rstrip("/"))
     for name in names:
-        if name.endswith("/") or ((top / name).is_dir() and not (top / name).is_symlink()):
+        if _is_folder(top / name) and (top / name / ".git").exists():
             warnings.append(f"{name} is a repository of its own: its uncommitted work is left out")
-        elif os.path.lexists(top / name):
+        elif os.path.lexists(top / name) and not _is_folder(top / name):
             copy_path(top, root, name, warnings)
     return len(names), warnings
 
@@ -113,8 +124,12 @@ def carry_dirty(repo: Repository, root: Path) -> tuple[int, list[str]]:
 def dirty_names(repo: Repository) -> list[str]:
     """The files with uncommitted work: staged, changed, deleted, new and not ignored. Writes nothing."""
     git = repo.git(with_work_tree=True)
-    lines = git.lines_z("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
-    return [os.fsdecode(line[3:]) for line in lines]
+    command = ("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
+    done = git.run(*command, check=False)
+    if not done.ok:
+        # A file's content may have to be looked at, and git-lfs may be missing.
+        done = git.run(*command, config=NO_LFS)
+    return [os.fsdecode(line[3:]) for line in done.stdout.split(b"\x00")[:-1]]
 
 
 def _names(git: Git, *options: str) -> list[str]:
@@ -130,7 +145,8 @@ def _include_file(top: Path) -> list[str]:
 
 def _match(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
     """Which of `names` the patterns mean, decided by git in an empty repository with these patterns only."""
-    asked = b"".join(os.fsencode(name) + b"\x00" for name in dict.fromkeys(names))
+    # "./" because a name that starts with ":" would be read as a pathspec.
+    asked = b"".join(b"./" + os.fsencode(name) + b"\x00" for name in dict.fromkeys(names))
     with tempfile.TemporaryDirectory(prefix="agentgov-") as raw_folder:
         folder = Path(raw_folder)
         Git(None).run("init", "-q", "--template=", ".", cwd=folder)
@@ -138,10 +154,20 @@ def _match(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
         text = "".join(f"{pattern}\n" for pattern in patterns)
         (folder / ".git" / "info" / "exclude").write_text(text, "utf-8", "surrogateescape")
         git = Git(folder / ".git", work_tree=folder)
-        config = {"core.excludesFile": "/dev/null"}
-        # Exit code 1 means that none matched.
-        done = git.run("check-ignore", "--no-index", "-z", "--stdin", input=asked, config=config, check=False)
-    return [os.fsdecode(name) for name in done.stdout.split(b"\x00")[:-1]]
+        done = git.run(
+            *("check-ignore", "--no-index", "--verbose", "--non-matching", "-z", "--stdin"),
+            input=asked,
+            config={"core.excludesFile": "/dev/null"},
+            env={"GIT_LITERAL_PATHSPECS": "0"},
+            check=False,
+        )
+    # Exit code 1 means that none matched.
+    if done.returncode > 1:
+        raise AgentgovError(f"git check-ignore: {done.message}", id="AG0008", where="[workspace] carry")
+    found = done.stdout.split(b"\x00")[:-1]
+    # Four fields each: file, line, pattern, name; no pattern or one with "!" means no.
+    pairs = zip(found[2::4], found[3::4], strict=True)
+    return [os.fsdecode(name[2:]) for pattern, name in pairs if pattern and not pattern.startswith(b"!")]
 
 
 def _inside(top: Path, ignored: Sequence[str], patterns: Sequence[str]) -> Iterator[str]:
@@ -169,6 +195,10 @@ def _outermost(names: Iterable[str]) -> list[str]:
     return chosen
 
 
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
 def _is_noise(name: str) -> bool:
     last = name.rstrip("/").rpartition("/")[2]
     return last in _NOISE or last.endswith(_NOISE_ENDS)
@@ -186,9 +216,9 @@ def copy_path(top: Path, root: Path, name: str, warnings: list[str]) -> None:
     if not target.parent.resolve().is_relative_to(root.resolve()):
         warnings.append(f"{name} was not copied: a link in the copy leads out of it")
         return
-    for folder in reversed(target.parent.relative_to(root).parents):
-        if (root / folder).is_file():
-            (root / folder).unlink()
+    for folder in reversed([target.parent, *target.parent.parents]):
+        if folder.is_relative_to(root) and folder.is_file():
+            folder.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         _copy(top / name, target, top, root, warnings)

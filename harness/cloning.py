@@ -19,6 +19,7 @@ from pathlib import Path
 from agentgov.errors import IncompleteError
 from agentgov.git import Git, Repository, Submodule, discover, is_oid
 from agentgov.harness import holds
+from agentgov.harness.carry import NO_LFS
 from agentgov.harness.remotes import CarriedRemotes, Original, Rewriting, carry_remotes
 from agentgov.ids import RunId
 from agentgov.text import printable
@@ -47,8 +48,6 @@ _ALWAYS = (
     ("gc.autodetach", "false"),
     ("maintenance.autodetach", "false"),
 )
-# No download, and no failure where git-lfs is missing: the pointer files stay.
-_NO_LFS = {"filter.lfs.process": "", "filter.lfs.smudge": "", "filter.lfs.required": "false"}
 
 
 @dataclass(slots=True)
@@ -117,7 +116,7 @@ def build_clone(
     _write_settings(clone, settings, remotes, own_dir=git_dir)
     _copy_info(source, clone.git_dir)
     _make_refs(source, clone, refs, borrowed, commit, branch)
-    _check_out(source, clone)
+    _check_out(source, clone, settings)
     _warn(clone, source, settings, remotes)
     for module in source.submodules(commit):
         _add_submodule(source, clone, module, run, remember, places)
@@ -253,16 +252,16 @@ def _make_refs(
         git.run("update-ref", "--no-deref", "HEAD", commit)
 
 
-def _check_out(source: Repository, clone: Clone) -> None:
+def _check_out(source: Repository, clone: Clone, settings: _Settings) -> None:
     git = Git(clone.git_dir, work_tree=clone.root)
-    config = {**_NO_LFS, "checkout.workers": "0"}
+    config = {**NO_LFS, "checkout.workers": "0"}
     done = git.run(
         "read-tree", "--reset", "-u", "HEAD", config=config, env={"GIT_LFS_SKIP_SMUDGE": "1"}, check=False
     )
     if done.ok:
         return
     hints = ["agentgov run --workspace in-place ..."]
-    if source.config("extensions.partialclone") is not None:
+    if any(key.startswith("remote.") and key.endswith(".promisor") for key, _ in settings.local):
         # In the user's own repository, git fetches what a checkout needs.
         hints.insert(0, "git checkout HEAD -- .    (fetches what this partial clone lacks)")
     raise IncompleteError(

@@ -126,4 +126,5 @@ def copy_tags(source: Git, target: Git, tags: Iterable[str]) -> None:
     asked = "".join(f"{oid}\n" for oid in tags).encode()
     if asked:
         pack = source.run("pack-objects", "-q", "--stdout", input=asked).stdout
-        target.run("unpack-objects", "-q", input=pack)
+        # Not unpack-objects: it leaves out what an alternate has.
+        target.run("index-pack", "--stdin", input=pack)

@@ -36,6 +36,7 @@ from typing import Literal
 
 from agentgov.errors import ExitCode, RunFailedError
 from agentgov.harness import sweeping
+from agentgov.harness.foreground import foreground_group
 from agentgov.harness.sweeping import Sweep, descendants, prctl
 from agentgov.harness.terminal import Ownership, SavedTerminal, is_orphaned_group
 
@@ -172,7 +173,8 @@ class AgentProcess:
         self._channel.settimeout(_START_TIMEOUT_SECONDS)
         while b"\n" not in self._buffer:
             try:
-                chunk = self._channel.recv(4096)
+                # Byte by byte: what follows the line must stay where a selector sees it.
+                chunk = self._channel.recv(1)
             except OSError:
                 chunk = b""
             if not chunk:
@@ -265,6 +267,9 @@ class AgentProcess:
         job, or there is no terminal to give back, it returns at once.
         """
         if self._ownership != "foreground":
+            return
+        if self._saved is not None and foreground_group(self._saved.fd) == self.pid:
+            # The user was quicker: the job is in front again, and the agent has been continued.
             return
         orphaned = is_orphaned_group() or signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN
         if not orphaned:

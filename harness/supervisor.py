@@ -73,6 +73,7 @@ class Plan:
         self.argv = parts[:argc]
         self.env = dict(pair.partition(b"=")[::2] for pair in parts[argc:])
         self.foreground = foreground
+        self.keeps_hangup_ignored = False
         self.own_group = own_group
 
 
@@ -159,6 +160,8 @@ def start_agent(plan: Plan, terminal: Terminal | None, supervisor: int) -> tuple
                 terminal.give()
             for number in _DEFAULTS:
                 signal.signal(number, signal.SIG_DFL)
+            if not plan.keeps_hangup_ignored:
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             failure = execute(plan)
         finally:
@@ -241,8 +244,7 @@ class Supervisor:
                     self._obey(line)
             if self.came_to_front:
                 self.came_to_front = False
-                if not self.stopped_by:
-                    self._to_front()
+                self._after_continue()
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
                 self.kill_at = None
                 self._kill_all()
@@ -266,6 +268,12 @@ class Supervisor:
             return False
         self.terminal.give()
         return True
+
+    def _after_continue(self) -> None:
+        """The shell continued this job: bring the agent to the front, unless the recorder will say so."""
+        if self.stopped_by in (0, signal.SIGTTIN, signal.SIGTTOU) and self._to_front() and self.stopped_by:
+            self.stopped_by = 0
+            self._signal_agent(signal.SIGCONT)
 
     def _obey(self, line: list[bytes]) -> None:
         if line[0] == b"signal":
@@ -363,6 +371,8 @@ class Supervisor:
 
 def main(argv: list[str]) -> int:
     """Run the supervisor on the descriptor that the recorder left open for it."""
+    # Under nohup the agent ignores it as well, as it would without us.
+    hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     for number in _QUIET:
         signal.signal(number, signal.SIG_IGN)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -372,6 +382,7 @@ def main(argv: list[str]) -> int:
     link.channel.set_inheritable(False)
     plan = link.read_plan()
     if plan is not None:
+        plan.keeps_hangup_ignored = hangup_ignored
         Supervisor(link, plan).run()
     return 0
 

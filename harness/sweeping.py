@@ -135,22 +135,23 @@ class Sweep:
             send(proc, number)
 
     def kill(self, wait_seconds: float = KILL_WAIT_SECONDS) -> int:
-        """Freeze, kill, and wait until nothing is left.
+        """Freeze, kill, and wait until nothing is left. Collects no exit status: a zombie counts as gone.
 
         Returns:
             How many are left after `wait_seconds`: such as a process in an uninterruptible wait.
         """
+        deadline = time.monotonic() + wait_seconds
         stopped: set[tuple[int, int]] = set()
-        while fresh := [proc for proc in self.living() if (proc.pid, proc.born) not in stopped]:
+        while time.monotonic() < deadline and (
+            fresh := [proc for proc in self.living() if (proc.pid, proc.born) not in stopped]
+        ):
             for proc in fresh:
                 send(proc, signal.SIGSTOP)
                 stopped.add((proc.pid, proc.born))
-        deadline = time.monotonic() + wait_seconds
         while left := self.living():
             if time.monotonic() > deadline:
                 return len(left)
             for proc in left:
                 send(proc, signal.SIGKILL)
-            reap()
             time.sleep(0.002)
         return 0

@@ -80,7 +80,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_returns_it(shell: Shell) -> None:
 
 
 def test_a_job_stopped_twice_can_go_on_in_the_background(shell: Shell, tmp_path: Path, log: Path) -> None:
-    # Not dash: it starts programs by vfork, and stopped in that moment it is not seen as stopped by any shell.
+    # Not dash: it starts programs by vfork, and no shell sees it as stopped when that happens in this moment.
     shell.run("mini bash -c 'echo REA''DY; while [ ! -e stop ]; do sleep 0.05; done; echo E''ND'")
     shell.expect("READY\r\n")
     group = int(words(log, "started")[3])
