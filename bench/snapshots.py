@@ -2,7 +2,9 @@
 
 Both sides work on the same tree in the same run, alternately. Times are wall-clock milliseconds from the
 moment the edit is done to the moment the tree's id is known; ours includes the watcher, ignore rules, blobs,
-trees and the shadow commit with its ref, and, in the durable rows, all fsyncs. Run it on a quiet machine:
+trees and the shadow commit with its ref, and, in the durable rows, all fsyncs. Between two snapshots the
+store makes its next temporary files, as the recorder does while the agent works; that is not counted. Run it
+on a quiet machine:
 
     python bench/snapshots.py [--sizes 1000,10000,100000] [--rounds 60] [--folder DIR] [--json]
 """

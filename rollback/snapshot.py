@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from agentgov.git import Git
 
 How = Literal["incremental", "full"]
+# Anchored at the NUL between rows, because a name may look like a row.
+_TREE_ROW = re.compile(rb"(?:\A|\0)[0-7]{6} (?:blob|tree) ([0-9a-f]+)\t")
 _RULE_FILES = frozenset((b".gitignore", b".gitattributes"))
 
 
@@ -197,17 +200,16 @@ class Snapshotter:
         self._last = None
 
 
-def known_objects(git: Git, commit: str) -> frozenset[str]:
+def known_objects(git: Git, commit: str) -> set[str]:
     """Return the ids of all trees and blobs of a commit.
 
     Raises:
         AgentgovError: AG0008, when the commit's trees cannot be read.
     """
     result = git.run("ls-tree", "-r", "-t", "-z", "--full-tree", commit)
-    rows = result.stdout.split(b"\0")
-    known = {row.split(b"\t", 1)[0].rsplit(b" ", 1)[-1].decode("ascii") for row in rows if row}
+    known = {match[1].decode("ascii") for match in _TREE_ROW.finditer(result.stdout)}
     known.add(git.text("rev-parse", "--verify", f"{commit}^{{tree}}"))
-    return frozenset(known)
+    return known
 
 
 def tracked_paths(git: Git) -> list[bytes]:

@@ -121,6 +121,17 @@ def test_tree_is_the_tree_that_git_add_makes(
     assert taken.tree == git(root, "write-tree")
 
 
+def test_known_objects_are_those_of_the_commit_and_no_name_adds_one(
+    make_repo: Callable[..., Path], git: Callable[..., str]
+) -> None:
+    trap = "100644 blob " + "1" * 40 + "\tx"
+    root = make_repo(files={trap: "a\n", "d/b": "b\n"})
+    repo = discover(root)
+    known = known_objects(repo.git(), repo.require_head_commit())
+    names = ("HEAD^{tree}", "HEAD:d", "HEAD:d/b", f"HEAD:{trap}")
+    assert known == {git(root, "rev-parse", name) for name in names}
+
+
 def test_no_change_gives_the_same_tree_and_looks_at_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
