@@ -67,7 +67,9 @@ def command(
 
 def _trees(run: RunRecord, ref: RunRef) -> tuple[str, str]:
     if ref.point in (None, "end"):
-        return run.tree_at("start"), run.tree_at("end")
+        # After a rollback the result was bound anew: what counts is what would land.
+        after = run.tree_at("end") if run.result is None else str(run.result.body["tree"])
+        return run.tree_at("start"), after
     if not isinstance(ref.point, int):
         raise UsageError("the start alone has no changes", id="AG0305", hint="agentgov diff RUN, or RUN:A..B")
     last = ref.end if ref.end is not None else ref.point

@@ -59,7 +59,7 @@ def command(
             }
         )
         return
-    _show_run(results(), view, calls, _unattributed(run, session), all_calls=all_calls)
+    _show_run(results(), run, view, calls, _unattributed(run, session), all_calls=all_calls)
 
 
 def _unattributed(run: RunRecord, session: Session) -> list[dict[str, Any]]:
@@ -81,7 +81,13 @@ def _unattributed(run: RunRecord, session: Session) -> list[dict[str, Any]]:
 
 
 def _show_run(
-    out: Screen, view: RunView, calls: list[CallView], unattributed: list[dict[str, Any]], *, all_calls: bool
+    out: Screen,
+    run: RunRecord,
+    view: RunView,
+    calls: list[CallView],
+    unattributed: list[dict[str, Any]],
+    *,
+    all_calls: bool,
 ) -> None:
     model = f" ({view.model})" if view.model else ""
     ended = "" if view.exit is None else f", exit {view.exit}"
@@ -119,6 +125,9 @@ def _show_run(
     for step in unattributed:
         names = "?" if step["files"] is None else ", ".join(_name(file["path"]) for file in step["files"])
         out.line(f"  no call   {names}   changed while no call was open", "yellow")
+    for entry in run.rollbacks:
+        point = ":start" if entry.body["to"] < 0 else f":{entry.body['to']}"
+        out.line(f"  then rolled back to {point}")
     out.line(
         "one call: agentgov show :N     changes: agentgov diff     back to a call: agentgov rollback :N",
         "dim",
