@@ -233,9 +233,11 @@ class Stream:
 
     def _seal(self) -> Checkpoint | None:
         writer = self._writer
+        # Asked before the append lock is taken: nobody else moves the ref while the seal lock is held.
+        newest = self._store.newest()
         with self._locked():
             writer.sync()
-            if self._store.newest() != writer.sealed.commit:
+            if newest != writer.sealed.commit:
                 # Another process has sealed since; memory of the segments is right, that of the seal is old.
                 writer.load()
             sealed, head = writer.sealed, writer.head
