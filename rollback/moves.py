@@ -102,7 +102,7 @@ class Change:
             # It may have its name already, and only the sync of the folder failed.
             with contextlib.suppress(OSError):
                 self._path.unlink()
-            raise _not_done(self._tree.root, error) from error
+            raise not_done(self._tree.root, error) from error
         try:
             folders = {step.fresh.rpartition(b"/")[0] for step in self._journal.steps if step.fresh}
             joined = len(self._journal.steps) > _SYNC_ALL_FROM
@@ -116,8 +116,8 @@ class Change:
             try:
                 self._discard()
             except OSError as second:
-                raise _half_way(self._tree.root, second) from error
-            raise _not_done(self._tree.root, error) from error
+                raise half_way(self._tree.root, second) from error
+            raise not_done(self._tree.root, error) from error
 
     def go(self) -> None:
         """Go forward to the new state, or back to the old one."""
@@ -132,12 +132,12 @@ class Change:
                 set_phase(self._path, "undone")
                 self._discard()
             except (OSError, AgentgovError) as second:
-                raise _half_way(self._tree.root, second) from error
-            raise _not_done(self._tree.root, error) from error
+                raise half_way(self._tree.root, second) from error
+            raise not_done(self._tree.root, error) from error
         try:
             self._finish()
         except OSError as error:
-            raise _half_way(self._tree.root, error) from error
+            raise half_way(self._tree.root, error) from error
 
     def _forward(self) -> None:
         journal = self._journal
@@ -306,13 +306,15 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _not_done(root: Path, error: Exception) -> ConflictError:
+def not_done(root: Path, error: Exception) -> ConflictError:
+    """The error for a change that was not begun, or was taken back."""
     return ConflictError(
         f"it could not be done, and everything is as it was: {_reason(error)}", id="AG0175", where=str(root)
     )
 
 
-def _half_way(root: Path, error: Exception) -> AgentgovError:
+def half_way(root: Path, error: Exception) -> AgentgovError:
+    """The error for a change that could go neither forward nor back."""
     return AgentgovError(
         f"it stopped half way: {_reason(error)}; nothing is lost, and the next command goes on",
         id="AG0177",

@@ -12,15 +12,16 @@ Rules:
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from agentgov.clock import Random
-from agentgov.errors import ConflictError, DivergedError
+from agentgov.errors import ConflictError, DivergedError, IncompleteError
 from agentgov.files import FileLock
 from agentgov.rollback.journal import Journal, Step, read_journal
-from agentgov.rollback.moves import Change, Outcome, is_folder
+from agentgov.rollback.moves import Change, Outcome, half_way, is_folder, not_done
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.plan import Action, InTheWay, Plan
 from agentgov.rollback.trees import FOLDER, lookup, parents
@@ -48,8 +49,8 @@ def apply_plan(
         What was done; the state is always "done".
 
     Raises:
-        ConflictError: AG0174 the plan has conflicts or an earlier change is unfinished, AG0175 it could not
-            be done and the old state stands, AG0005 another process is at it.
+        ConflictError: AG0174 the plan has conflicts, AG0182 an earlier change is unfinished, AG0175 it could
+            not be done and the old state stands, AG0005 another process is at it.
         DivergedError: AG0176, when the work tree is not what the plan was made for; nothing was changed.
         AgentgovError: AG0177, when it stopped half way; `recover` goes on.
     """
@@ -62,9 +63,12 @@ def apply_plan(
     with _locked(journal_path), WorkTree(root, store.object_format) as tree:
         if os.path.lexists(journal_path):
             raise ConflictError(
-                "an earlier change is unfinished: recover it first", id="AG0174", where=str(root)
+                "an earlier change is unfinished: recover it first", id="AG0182", where=str(root)
             )
-        journal = _prepare(tree, store, plan, random(_TOKEN_BYTES).hex())
+        try:
+            journal = _prepare(tree, store, plan, random(_TOKEN_BYTES).hex())
+        except OSError as error:
+            raise not_done(root, error) from error
         change = Change(tree, journal, journal_path)
         if not plan.is_empty:
             change.stage(store)
@@ -80,6 +84,7 @@ def recover(journal_path: Path) -> Outcome | None:
 
     Raises:
         AgentgovError: As `apply_plan`; the journal stays when it could do neither.
+        IncompleteError: AG0179, when the work tree is not there.
     """
     if not os.path.lexists(journal_path):
         return None
@@ -88,8 +93,18 @@ def recover(journal_path: Path) -> Outcome | None:
         if found is None:
             return None
         phase, journal = found
-        with WorkTree(journal.root, journal.object_format) as tree:
-            return Change(tree, journal, journal_path).resume(phase)
+        if not journal.root.is_dir():
+            raise IncompleteError(
+                "a change of this work tree was interrupted, and the work tree is gone",
+                id="AG0179",
+                where=str(journal.root),
+                hint=f"rm {shlex.quote(str(journal_path))}        if it is gone for good",
+            )
+        try:
+            with WorkTree(journal.root, journal.object_format) as tree:
+                return Change(tree, journal, journal_path).resume(phase)
+        except OSError as error:
+            raise half_way(journal.root, error) from error
 
 
 def uncaptured(tree: WorkTree, store: ObjectStore, current: str) -> InTheWay:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import agentgov.files
-from agentgov.errors import AgentgovError, ConflictError, DivergedError
+from agentgov.errors import AgentgovError, ConflictError, DivergedError, IncompleteError
 from agentgov.rollback import journal, moves, worktree
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.plan import Plan, plan_rollback
@@ -324,14 +324,13 @@ def test_taking_back_keeps_a_folders_permissions(setup: Setup, monkeypatch: pyte
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[1]]
 import agentgov.files
 from agentgov.rollback import journal, moves, worktree
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.plan import plan_rollback
 from agentgov.rollback.restore import apply_plan
 
-folder, old, new, fail_at = Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])
+folder, old, new, fail_at = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 STEPS = "open write fsync pwrite link rename unlink mkdir rmdir symlink".split()
 store = ObjectStore(folder / "store.git", None, "sha1", durable=False)
 plan = plan_rollback(store, old, new)
@@ -362,7 +361,6 @@ def test_a_real_kill_leaves_old_or_new(tmp_path: Path) -> None:
                 sys.executable,
                 "-c",
                 KILLED,
-                "",
                 str(setup.root.parent),
                 setup.old,
                 setup.new,
@@ -378,6 +376,35 @@ def test_a_real_kill_leaves_old_or_new(tmp_path: Path) -> None:
 
 def test_recovery_without_a_journal_does_nothing(tmp_path: Path) -> None:
     assert recover(tmp_path / "journal") is None
+
+
+def test_recovery_says_that_the_work_tree_is_gone(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(moves.Change, "go", lambda change: cut_power())
+        with pytest.raises(PowerCutError):
+            setup.apply()
+    setup.root.rename(setup.root.with_name("moved"))
+    with pytest.raises(IncompleteError) as caught:
+        recover(setup.journal)
+    assert caught.value.id == "AG0179"
+    setup.root.with_name("moved").rename(setup.root)
+    recover(setup.journal)
+    assert read_state(setup.root) == NEW
+
+
+def test_recovery_that_cannot_go_on_keeps_the_journal(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(moves.Change, "_finish", lambda change: cut_power())
+        with pytest.raises(PowerCutError):
+            setup.apply()
+    with monkeypatch.context() as patched:
+        patched.setattr(moves.Change, "_finish", lambda change: fill_disk())
+        with pytest.raises(AgentgovError) as caught:
+            recover(setup.journal)
+    assert caught.value.id == "AG0177"
+    assert setup.journal.exists()
+    recover(setup.journal)
+    assert read_state(setup.root) == NEW
 
 
 def test_an_unfinished_change_must_be_recovered_first(setup: Setup) -> None:
