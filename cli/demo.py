@@ -57,7 +57,7 @@ SCRIPT = [
     {"tool": "Read", "input": {"file_path": "prices.py"}},
     {
         "tool": "Edit",
-        "input": {"file_path": "prices.py", "old_string": "/ len(items)", "new_string": "/ max(1, len(items))"},
+        "input": {"file_path": "prices.py", "old_string": "len(items)", "new_string": "max(1, len(items))"},
     },
     {"tool": "Write", "input": {"file_path": "test_prices.py", "content": TEST}, "agent": "test-writer"},
     {"tool": "Bash", "input": {"command": f"{PYTHON} -c 'from prices import total; print(total([]))'"}},
