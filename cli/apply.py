@@ -8,6 +8,7 @@ import typer
 
 from agentgov.cli.screen import notes, plural, print_json, results
 from agentgov.cli.session import Session
+from agentgov.text import printable
 
 
 def command(
@@ -48,5 +49,9 @@ def command(
         f"agentgov {run.run}: {plural(done.changed, 'file')} changed in your working tree, uncommitted",
         "bold",
     )
+    for path in done.edited:
+        out.line(f"  edited    {printable(path)}   was changed meanwhile; that version stands", "yellow")
+    for path in done.spared:
+        out.line(f"  spared    {printable(path)}   holds what was written meanwhile", "yellow")
     out.line("  look      git diff")
     out.line(f"  saved     what stood there, as tree {done.saved[:7]} in the record's store")

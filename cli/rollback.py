@@ -97,6 +97,10 @@ def command(
         out.line(f"  kept      {printable(path)}   you changed it")
     for path in done.left:
         out.line(f"  left      {printable(path)}/   it is not empty")
+    for path in done.edited:
+        out.line(f"  edited    {printable(path)}   was changed meanwhile; that version stands", "yellow")
+    for path in done.spared:
+        out.line(f"  spared    {printable(path)}   holds what was written meanwhile", "yellow")
     out.line(f"  saved     what was there, as tree {done.saved[:7]} in the record's store")
     for problem in done.problems:
         out.line(f"  problem   {problem}", "yellow")

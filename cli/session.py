@@ -106,15 +106,17 @@ class Session:
         return stream
 
     @property
-    def is_recorded(self) -> bool:
-        """Whether this clone has, or is known to have had, a record."""
+    def is_bound(self) -> bool:
+        """Whether the record was begun by this very clone; one that was moved or copied here only reads."""
         from agentgov.files import machine_id
         from agentgov.ledger.keys import KeyFolder
 
-        return (
-            self.layout.stream_file.exists()
-            or KeyFolder.of(self.state.keys, self.repo.common_dir, machine_id()).stream() is not None
-        )
+        return KeyFolder.of(self.state.keys, self.repo.common_dir, machine_id()).stream() is not None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether this clone has, or is known to have had, a record."""
+        return self.layout.stream_file.exists() or self.is_bound
 
     def demand_record(self) -> None:
         """Refuse to go on where nothing was ever recorded.
@@ -141,10 +143,13 @@ class Session:
 
     @cached_property
     def history(self) -> History:
-        """Every run of this record, folded from its entries."""
+        """Every run of this record and of those it continues, folded from their entries."""
         from agentgov.ledger.history import fold
+        from agentgov.ledger.reader import read_continued
 
-        return fold(self.stream.entries())
+        if self.is_bound:
+            _ = self.stream
+        return fold(read_continued(self.repo))
 
     @cached_property
     def recorded_history(self) -> History:

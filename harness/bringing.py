@@ -22,6 +22,7 @@ from agentgov.harness.settled import SettledRun, Workplace
 from agentgov.layout import StateHome
 from agentgov.ledger.entry import Draft, Entry
 from agentgov.rollback.applying import Application, apply_result, plan_application
+from agentgov.rollback.restore import recover
 from agentgov.text import printable
 
 _JOURNAL = "apply-journal"
@@ -34,10 +35,14 @@ class Applied:
     Attributes:
         changed: How many files and links changed.
         saved: A tree of what stood there, at the paths that changed.
+        edited: Paths that somebody changed while it was done; their version stands.
+        spared: Files with somebody's late writes that were left beside them.
     """
 
     changed: int
     saved: str
+    edited: tuple[bytes, ...]
+    spared: tuple[bytes, ...]
 
 
 def saved_ref(run: str) -> str:
@@ -58,6 +63,7 @@ def plan_apply(work: Workplace, run: SettledRun) -> Application:
             hint=f"agentgov rollback {run.run}:start takes it back",
         )  # fmt: skip
     bound = _result(run)
+    recover(_journal(work, run))
     root = work.repo.require_work_tree()
     base_tree = f"{bound.body['base']}^{{tree}}"
     with tempfile.TemporaryDirectory(dir=open_private_dir(work.repo.layout.run_dir(run.run))) as scratch:
@@ -85,21 +91,27 @@ def apply(work: Workplace, run: SettledRun, application: Application, *, random:
             hint=("commit or move your changes to these files first", f"agentgov diff {run.run}"),
         )  # fmt: skip
     store = work.store
-    commit = store.write_commit(
-        application.saved,
-        [],
-        f"{run.run}: before apply",
-        author="agentgov",
-        email="agentgov@localhost",
-        ts_us=work.clock.now_us(),
-    )
-    store.set_ref(saved_ref(run.run), commit)
-    journal = open_private_dir(work.repo.layout.run_dir(run.run)) / _JOURNAL
-    done = apply_result(work.repo.require_work_tree(), store, application, journal, random=random)
+    # What stood there and what will stand there: undoing needs both, and earlier applications stay.
+    for tree, title in ((application.saved, "before apply"), (application.written, "after apply")):
+        earlier = store.ref(saved_ref(run.run))
+        commit = store.write_commit(
+            tree,
+            [] if earlier is None else [earlier],
+            f"{run.run}: {title}",
+            author="agentgov",
+            email="agentgov@localhost",
+            ts_us=work.clock.now_us(),
+        )
+        store.set_ref(saved_ref(run.run), commit)
+    done = apply_result(work.repo.require_work_tree(), store, application, _journal(work, run), random=random)
     body = {"result": _result(run).body["result"], "place": "in-place", "saved": application.saved}
     run.enter([Draft("run.apply", run.run, body)])
     run.save()
-    return Applied(done.changed, application.saved)
+    return Applied(done.changed, application.saved, done.edited, done.saved)
+
+
+def _journal(work: Workplace, run: SettledRun) -> Path:
+    return open_private_dir(work.repo.layout.run_dir(run.run)) / _JOURNAL
 
 
 def _result(run: SettledRun) -> Entry:

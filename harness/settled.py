@@ -218,7 +218,8 @@ def settle(work: Workplace, record: RunRecord, facts_root: str | None) -> Iterat
         run = SettledRun(
             work, record, Path(facts_root), in_place=record.start.body["workspace"] == "in-place"
         )
-        recover(run.journal)
+        if run.root.is_dir():
+            recover(run.journal)
         yield run
     finally:
         lock.release()

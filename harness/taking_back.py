@@ -52,6 +52,8 @@ class RolledBack:
         saved: The tree of what was there before.
         kept: Paths that a person had changed and that stay as they are.
         left: Folders that the target does not have and that are not empty.
+        edited: Paths that somebody changed while it was done; their version stands.
+        spared: Files with somebody's late writes that were left beside them.
         result: The result tree bound anew; None when it could not be.
         problems: What keeps that result from landing.
     """
@@ -60,6 +62,8 @@ class RolledBack:
     saved: str
     kept: tuple[bytes, ...]
     left: tuple[bytes, ...]
+    edited: tuple[bytes, ...]
+    spared: tuple[bytes, ...]
     result: str | None
     problems: tuple[str, ...]
 
@@ -112,6 +116,8 @@ def roll_back(work: Workplace, run: SettledRun, planned: PlannedRollback, *, ran
         saved,
         planned.plan.kept,
         done.left,
+        done.edited,
+        done.saved,
         None if bound is None else bound.tree,
         () if bound is None else tuple(bound.problems),
     )

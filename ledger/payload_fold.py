@@ -141,7 +141,8 @@ class FoldedPayloads:
         alternates = self._store / "objects" / "info" / "alternates"
         alternates.parent.mkdir(parents=True, exist_ok=True)
         if not alternates.exists():
-            alternates.write_bytes(os.fsencode(self._layout.common_dir / "objects") + b"\n")
+            near = os.path.relpath(self._layout.common_dir / "objects", self._store / "objects")
+            alternates.write_bytes(os.fsencode(near) + b"\n")
 
     def _tips(self, run: RunId) -> dict[str, str]:
         if not (self._store / "HEAD").is_file():

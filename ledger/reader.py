@@ -44,15 +44,48 @@ class RawRecord:
     segments: tuple[RawSegment, ...]
 
 
+def read_continued(repository: Repository) -> Iterator[SignedEntry]:
+    """Return the entries of this clone's stream, after the sealed ones of the streams it continues.
+
+    A moved or copied clone starts a new stream; the runs of the old one are still to be read.
+
+    Raises:
+        IncompleteError, BrokenRecordError: As `Reader.entries`.
+    """
+    own = read_stream_id(repository.layout.stream_file)
+    if own is not None:
+        yield from _with_earlier(repository, own, frozenset(), sealed_only=False)
+
+
+def _with_earlier(
+    repository: Repository, stream_id: str, later: frozenset[str], *, sealed_only: bool
+) -> Iterator[SignedEntry]:
+    with Reader(repository, stream_id, sealed_only=sealed_only) as reader:
+        entries = reader.entries()
+        first = next(entries, None)
+        if first is None:
+            return
+        continues = first.entry.body.get("continues")
+        if continues is not None:
+            earlier = str(continues["log"]).rpartition("/")[2]
+            # What a stream says it continues is its writer's word: it must not lead in a circle.
+            if earlier != stream_id and earlier not in later:
+                yield from _with_earlier(repository, earlier, later | {stream_id}, sealed_only=True)
+        yield first
+        yield from entries
+
+
 class Reader:
     """Reads one stream of a repository. Use it as a context manager, or close it.
 
     Args:
         repository: Where it lies.
         stream_id: Which stream.
+        sealed_only: Read what is sealed; the unsealed part in this clone belongs to another stream.
     """
 
-    def __init__(self, repository: Repository, stream_id: str) -> None:
+    def __init__(self, repository: Repository, stream_id: str, *, sealed_only: bool = False) -> None:
+        self._sealed_only = sealed_only
         self._layout = repository.layout
         self.stream_id = stream_id
         self.origin = f"agentgov/{stream_id}"
@@ -75,7 +108,7 @@ class Reader:
             AgentgovError: AG0226, when it cannot be read; BrokenRecordError: AG0228, when the ref is no plain
                 one.
         """
-        if not self._layout.wal.is_dir():
+        if self._sealed_only or not self._layout.wal.is_dir():
             return RawRecord(self.store.newest(), ())
         with disk_errors(self._layout.root), FileLock(self._layout.lock):
             seal = self.store.newest()

@@ -88,7 +88,9 @@ class ObjectStore:
             config += "[extensions]\n\tobjectFormat = sha256\n"
         self._create("config", config.encode())
         if self.alternates is not None:
-            self._create("objects/info/alternates", os.fsencode(self.alternates) + b"\n")
+            # Relative, so that a repository that is moved keeps its snapshots.
+            near = os.path.relpath(self.alternates, self.dir / "objects")
+            self._create("objects/info/alternates", os.fsencode(near) + b"\n")
         # Last, because git takes a folder without HEAD for no repository at all.
         self._create("HEAD", b"ref: refs/heads/none\n")
 
