@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -279,11 +279,7 @@ def _warn(clone: Clone, source: Repository, settings: _Settings, remotes: Carrie
         )
     if settings.last("user.name") is None or settings.last("user.email") is None:
         clone.warnings.append(f"no user.name or user.email: commits in the copy are by {FALLBACK_NAME}")
-    folder = source.config("core.hooksPath")
-    hooks = (source.require_work_tree() / folder) if folder else source.common_dir / "hooks"
-    active = sorted(
-        path.name for path in _files(hooks) if path.suffix != ".sample" and os.access(path, os.X_OK)
-    )
+    active = sorted(path.name for path in _lost_hooks(source, settings))
     if active:
         clone.warnings.append(f"git hooks do not run in the copy: {printable(', '.join(active), limit=120)}")
     pointers = count_lfs(clone)
@@ -294,11 +290,19 @@ def _warn(clone: Clone, source: Repository, settings: _Settings, remotes: Carrie
         )
 
 
-def _files(folder: Path) -> Iterable[Path]:
+def _lost_hooks(source: Repository, settings: _Settings) -> list[Path]:
+    folder = source.common_dir / "hooks"
+    named = settings.last("core.hookspath")
+    if named is not None:
+        if ("core.hookspath", named) not in settings.local:
+            # The user's global hooks run in the copy as they do everywhere.
+            return []
+        folder = source.require_work_tree() / Path(named).expanduser()
     try:
-        return [path for path in folder.iterdir() if path.is_file()]
+        files = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".sample"]
     except OSError:
         return []
+    return [path for path in files if os.access(path, os.X_OK)]
 
 
 def count_lfs(clone: Clone) -> int:

@@ -42,6 +42,7 @@ class Control:
         Raises:
             ConflictError: AG0040, the recorder cannot be reached.
             BrokenRecordError: AG0041, it answered something else.
+            AgentgovError: AG0045, it refused.
         """
         found = self._object("pending").get("pending")
         if not isinstance(found, list) or not all(isinstance(ask, dict) for ask in found):
@@ -54,6 +55,7 @@ class Control:
         Raises:
             ConflictError: AG0040, the recorder cannot be reached.
             BrokenRecordError: AG0041, it answered something else.
+            AgentgovError: AG0045, it refused.
         """
         return self._object("status")
 
@@ -75,7 +77,7 @@ class Control:
     def _object(self, kind: str) -> Mapping[str, Any]:
         code, out, said = self._ask(kind, b"")
         if code != 0:
-            raise AgentgovError(printable(said, limit=200) or f"code {code}", id="AG0042", where=self.run)
+            raise AgentgovError(printable(said, limit=200) or f"code {code}", id="AG0045", where=self.run)
         try:
             found = json.loads(out)
         except ValueError as error:

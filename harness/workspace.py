@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from agentgov.config import WorkspaceTable
-from agentgov.errors import ConflictError
+from agentgov.errors import AgentgovError, ConflictError
 from agentgov.files import open_private_dir, write_atomic
 from agentgov.git import Repository
 from agentgov.harness import carry, holds
@@ -79,7 +79,8 @@ def choose_place(mode: Mode, *, headless: bool, another_run_live: bool) -> Place
 
 def workspace_root(repo: Repository, state: StateHome, run: RunId) -> Path:
     """Where the clone of a run lies: in a folder of the repository's own name, which agents show."""
-    return state.workspaces / run / repo.require_work_tree().name
+    name = repo.require_work_tree().name
+    return state.workspaces / run / ("workspace" if name in ("", _MANIFEST) else name)
 
 
 def prepare(
@@ -217,6 +218,9 @@ def drop(state: StateHome, run: RunId) -> bool:
 
     Returns:
         Whether there was a clone.
+
+    Raises:
+        AgentgovError: AG0044, files of it cannot be removed: another user's (a container's root).
     """
     folder = state.workspaces / run
     if not folder.is_dir() or folder.is_symlink():
@@ -225,10 +229,18 @@ def drop(state: StateHome, run: RunId) -> bool:
         held = json.loads((folder / _MANIFEST).read_bytes())["held"]
     except FileNotFoundError:
         held = []
-    # The clone goes first: with the refs gone, its objects may go at any time.
-    for entry in folder.iterdir():
-        if entry.name != _MANIFEST:
-            carry.remove_path(entry)
+    try:
+        # The clone goes first: with the refs gone, its objects may go at any time.
+        for entry in folder.iterdir():
+            if entry.name != _MANIFEST:
+                carry.remove_path(entry)
+    except OSError as error:
+        raise AgentgovError(
+            f"the copy cannot be removed: {error.strerror}",
+            id="AG0044",
+            where=str(error.filename or folder),
+            hint=f"remove {folder} yourself, then try again",
+        ) from error
     for raw_path in held:
         git_dir = Path(os.fsdecode(raw_path.encode("latin-1")))
         if git_dir.is_dir():

@@ -48,8 +48,8 @@ def words(log: Path, first: str) -> list[str]:
 def test_modes_the_agent_left_behind_are_undone_and_its_code_is_passed_on(shell: Shell) -> None:
     shell.run("mini sh -c 'stty raw -echo; exit 7'; echo code=$?")
     shell.expect("code=7")
-    assert " icanon" in (modes := shell.ask("stty -a"))
-    assert " echo " in modes
+    assert "icanon" in (modes := shell.ask("stty -a").split())
+    assert "echo" in modes
 
 
 def test_ctrl_c_is_the_agents(shell: Shell, log: Path) -> None:
@@ -68,15 +68,15 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_returns_it(shell: Shell) -> None:
     shell.type("\x1a")
     shell.expect("Stopped")
     shell.expect("PROMPT:")
-    assert " echo " in shell.ask("stty -a")
+    assert "echo" in shell.ask("stty -a").split()
     assert "Stopped" in shell.ask("jobs")
     shell.run("fg")
     shell.expect(r"mini sh -c.*\r\n")
     shell.type("abc\n")
     shell.expect("read:abc\r\n")
-    shell.expect(" -echo ")
+    shell.expect(r"-echo\s")
     shell.expect("PROMPT:")
-    assert " echo " in shell.ask("stty -a")
+    assert "echo" in shell.ask("stty -a").split()
 
 
 def test_a_job_stopped_twice_can_go_on_in_the_background(shell: Shell, tmp_path: Path, log: Path) -> None:
@@ -152,8 +152,8 @@ def test_kill_9_of_the_recorder_ends_everything_and_restores_the_terminal(
     pids.append(int((tmp_path / "daemon").read_text()))
     wait_until(lambda: not any(map(is_running, pids)), f"{pids} are gone")
     shell.expect("PROMPT:")
-    assert " icanon" in (modes := shell.ask("stty -a"))
-    assert " echo " in modes
+    assert "icanon" in (modes := shell.ask("stty -a").split())
+    assert "echo" in modes
 
 
 def test_the_screen_is_left_when_the_agent_is_killed(shell: Shell, log: Path) -> None:
@@ -187,3 +187,43 @@ def test_a_hangup_ends_the_agent(env: dict[str, str], tmp_path: Path, log: Path)
     os.close(screen.fd)
     wait_until(lambda: not any(map(is_running, pids)), f"{pids} are gone")
     os.waitpid(screen.pid, 0)
+
+
+def test_kill_9_of_a_stopped_recorder_ends_the_stopped_agent(shell: Shell, log: Path) -> None:
+    shell.run("mini bash -c 'echo REA''DY; read x'")
+    shell.expect("READY\r\n")
+    shell.type("\x1a")
+    shell.expect("Stopped")
+    shell.expect("PROMPT:")
+    pids = [int(word) for word in words(log, "started")[1:4]]
+    os.kill(pids[0], signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, pids)), f"{pids} are gone")
+    assert "echo" in shell.ask("stty -a").split()
+
+
+def test_kill_9_of_the_supervisor_restores_the_terminal(shell: Shell, log: Path) -> None:
+    shell.run("mini sh -c 'stty raw -echo; echo REA''DY; sleep 1000'; echo code=$?")
+    shell.expect("READY")
+    pids = [int(word) for word in words(log, "started")[1:4]]
+    os.kill(pids[1], signal.SIGKILL)
+    shell.expect("code=137")
+    assert not is_running(pids[2])
+    modes = shell.ask("stty -a").split()
+    assert "icanon" in modes
+    assert "echo" in modes
+
+
+def test_an_agent_that_stops_itself_gives_the_terminal_back(shell: Shell) -> None:
+    # As Claude does: the terminal's own signals are off, the key is read, and the program stops itself.
+    shell.run(
+        "mini bash -c 'stty -isig -icanon; echo REA''DY; read -n1 x; kill -STOP $$; echo ba''ck; stty -a'"
+    )
+    shell.expect("READY\r\n")
+    shell.type("\x1a")
+    shell.expect("Stopped")
+    shell.expect("PROMPT:")
+    assert "isig" in shell.ask("stty -a").split()
+    shell.run("fg")
+    shell.expect("back\r\n")
+    shell.expect(r"-isig\s")
+    shell.expect("PROMPT:")

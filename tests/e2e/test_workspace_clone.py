@@ -446,3 +446,26 @@ def test_in_place_touches_nothing_and_states_the_fallback_identity(
     assert made.root == repo
     assert made.env["GIT_AUTHOR_NAME"] == "agentgov run"
     assert fingerprint(repo) == before
+
+
+def test_the_users_global_hooks_are_not_called_lost(
+    make_repo: MakeRepo, git: GitRunner, clone: CloneMaker, home: Path
+) -> None:
+    repo = make_repo()
+    hook = home / "hooks" / "post-commit"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\ntouch hooked\n")
+    hook.chmod(0o755)
+    git(repo, "config", "--global", "core.hooksPath", str(hook.parent))
+    made = clone(repo)
+    assert made.warnings == ()
+    git(made.root, "commit", "-q", "--allow-empty", "-m", "x")
+    assert (made.root / "hooked").exists()
+
+
+def test_a_repository_in_a_folder_of_any_name_works(
+    make_repo: MakeRepo, git: GitRunner, clone: CloneMaker, tmp_path: Path, state: StateHome
+) -> None:
+    made = clone(make_repo(tmp_path / "manifest.json"))
+    assert git(made.root, "status", "--porcelain") == ""
+    assert workspace.drop(state, RUN)
