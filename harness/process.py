@@ -85,7 +85,7 @@ def find_program(program: str, env: Mapping[str, str], cwd: Path) -> Path | None
     else:
         places = [cwd / folder / program for folder in env.get("PATH", os.defpath).split(":") if folder]
     for place in places if program else ():
-        if place.is_file() and os.access(place, os.X_OK):
+        if os.access(place, os.X_OK) and place.is_file():
             return place
     return None
 
