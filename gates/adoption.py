@@ -11,7 +11,6 @@ Rules kept here:
 """
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import hashlib
@@ -266,6 +265,8 @@ def protected_targets(repo: Repository, adopted: AdoptedPolicy, started_on: str 
     """The branches (full names, or globs of names) that need approvals.
 
     Args:
+        repo: the user's repository.
+        adopted: the policy that holds.
         started_on: the branch that was checked out when the run began.
     """
     if adopted.protected_branches:

@@ -67,7 +67,8 @@ def policy_text(rules: Iterable[Rule], *, with_baseline: bool = True) -> str:
         head = "permit" if rule.effect == "allow" else "forbid"
         unless = "\nunless { context.approved }" if rule.effect == "ask" else ""
         parts.append(
-            f"@id({_quoted(rule.id)})\n{head} (principal, action in [{actions}], resource)\nwhen {{ {condition} }}{unless};\n"
+            f"@id({_quoted(rule.id)})\n{head} (principal, action in [{actions}], resource)\n"
+            f"when {{ {condition} }}{unless};\n"
         )
     return "\n".join(parts)
 

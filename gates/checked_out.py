@@ -9,7 +9,7 @@ Rules kept here:
 """
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
+# ruff: noqa: PTH112, PTH114, PTH118
 from __future__ import annotations
 
 import os

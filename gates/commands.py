@@ -1,5 +1,4 @@
-"""Decides who reads a simple command: the shell itself, a wrapper, an interpreter, git, a file program, or
-nobody.
+"""Decides who reads a simple command: shell, wrapper, interpreter, git, file program, or nobody.
 
 Rules kept here:
 - A wrapper is taken off by finding the command inside it; for a program that is not known, any word that is a
@@ -9,7 +8,7 @@ Rules kept here:
 """
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
+# ruff: noqa: PTH112, PTH113, PTH202
 from __future__ import annotations
 
 import os
@@ -60,6 +59,7 @@ def run_words(
     """Adds the effects of one simple command.
 
     Args:
+        scope: the state it is run in.
         words: its words, the name first.
         feed: what its standard input holds.
         environment: variables set just for it.
@@ -68,7 +68,7 @@ def run_words(
     _read_environment(environment or {}, scope)
     if not words or words == [("",)]:
         return
-    if scope.depth > MAX_DEPTH or len(words[0]) > 8:
+    if scope.depth > MAX_DEPTH or len(words[0]) > 8 or scope.is_spent():
         scope.opaque(raw)
         return
     for name in words[0]:

@@ -45,23 +45,46 @@ BUILTIN_SETS = {"governance": GOVERNANCE, "secrets": SECRETS}
 
 BUILTIN_RULES = (
     Rule(
-        BUILTIN_PREFIX + "outside", "deny", ("fs.delete",), paths=(OUTSIDE,), where=WHERE,
+        BUILTIN_PREFIX + "outside",
+        "deny",
+        ("fs.delete",),
+        paths=(OUTSIDE,),
+        where=WHERE,
         reason="an agent deletes nothing outside its workspace",
     ),
     Rule(
-        BUILTIN_PREFIX + "governance", "deny", ("fs.write", "fs.delete"), paths=GOVERNANCE, where=WHERE, exact_only=True,
+        BUILTIN_PREFIX + "governance",
+        "deny",
+        ("fs.write", "fs.delete"),
+        paths=GOVERNANCE,
+        where=WHERE,
+        exact_only=True,
         reason="an agent does not change what governs it",
     ),
     Rule(
-        BUILTIN_PREFIX + "secrets", "deny", ("fs.read",), paths=SECRETS, where=WHERE, exact_only=True,
+        BUILTIN_PREFIX + "secrets",
+        "deny",
+        ("fs.read",),
+        paths=SECRETS,
+        where=WHERE,
+        exact_only=True,
         reason="this file holds a key or a password",
     ),
     Rule(
-        BUILTIN_PREFIX + "record", "deny", ("fs.read", "fs.write", "fs.delete"), paths=("{state}/**", "!**"), where=WHERE,
-        exact_only=True, reason="the keys of the record are not the agent's",
+        BUILTIN_PREFIX + "record",
+        "deny",
+        ("fs.read", "fs.write", "fs.delete"),
+        paths=("{state}/**", "!**"),
+        where=WHERE,
+        exact_only=True,
+        reason="the keys of the record are not the agent's",
     ),
     Rule(
-        BUILTIN_PREFIX + "force-push", "deny", ("exec",), facts=("force-push",), where=WHERE,
+        BUILTIN_PREFIX + "force-push",
+        "deny",
+        ("exec",),
+        facts=("force-push",),
+        where=WHERE,
         reason="this push can drop commits or branches of others",
     ),
-)  # fmt: skip
+)

@@ -1,7 +1,7 @@
 """Effects in words, for the person who is asked and the agent that is told."""
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
+# ruff: noqa: PTH112, PTH120
 from __future__ import annotations
 
 import os
@@ -18,7 +18,7 @@ MIN_GROUP = 3
 
 
 def describe(effects: Iterable[Effect], places: Places) -> list[str]:
-    """One line per distinct effect, such as "delete 3 files under important/"; files of one folder go together."""
+    """One line per distinct effect, such as "delete 3 files under important/"; folders sum up."""
     groups: dict[tuple[str, str], list[str]] = {}
     for effect in dict.fromkeys(effects):
         line = printable(_line(effect, places), limit=MAX_LINE_CHARS)

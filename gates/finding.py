@@ -1,7 +1,7 @@
 """What `find` and `fd` would act on: the files their tests select, as far as these can be read."""
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
+# ruff: noqa: PTH118, PTH119
 from __future__ import annotations
 
 import fnmatch

@@ -8,14 +8,13 @@ Rules kept here:
 """
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
 from __future__ import annotations
 
 import os
 import re
 
+from agentgov.gates.options import has, option_value, positional
 from agentgov.gates.patterns import UNKNOWN
-from agentgov.gates.programs import has, option_value, positional
 from agentgov.gates.scope import Feed, Scope, Word, plain
 
 _GLOBAL_WITH_VALUE = {
@@ -185,7 +184,9 @@ def _rm(arguments: list[Word], scope: Scope) -> None:
     if has(arguments, "n", "--dry-run", "--cached"):
         return
     for word in positional(arguments, {"--pathspec-from-file"}):
-        scope.touch("fs.delete", _pathspec(word, scope), recursive=has(arguments, "r") or word[0].startswith(":"))
+        scope.touch(
+            "fs.delete", _pathspec(word, scope), recursive=has(arguments, "r") or word[0].startswith(":")
+        )
 
 
 def _mv(arguments: list[Word], scope: Scope) -> None:

@@ -1,4 +1,4 @@
-"""Programs that run code given as text: shells are read, Python is read as far as it goes, the others are opaque."""
+"""Programs that run code given as text: shells and Python are read, the others are opaque."""
 
 from __future__ import annotations
 

@@ -145,6 +145,8 @@ def prepare_landing(repo: Repository, request: LandingRequest, scratch: Path, ex
     """Computes what would land. Moves nothing; objects are added to the user's repository.
 
     Args:
+        repo: the user's repository.
+        request: what is to land where.
         scratch: an existing private folder, for a repository of our own.
         export: brings the result tree.
 
@@ -192,9 +194,13 @@ def _commit(git: Git, request: LandingRequest, tree: str, parents: Iterable[str]
     date = f"{request.now_us // 1_000_000} +0000"
     name, email = _ident(request.person.name) or "unknown", _ident(request.person.email)
     env = {
-        "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, "GIT_AUTHOR_DATE": date,
-        "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email, "GIT_COMMITTER_DATE": date,
-    }  # fmt: skip
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_AUTHOR_DATE": date,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+        "GIT_COMMITTER_DATE": date,
+    }
     arguments = [part for parent in parents for part in ("-p", check_oid(parent))]
     config = {"i18n.commitEncoding": "UTF-8"}
     return check_oid(
@@ -255,11 +261,12 @@ def _merge(repo: Repository, scratch: Path, old: str, commit: str, request: Land
         fields = merged.stdout.split(b"\x00")
         if merged.returncode == 1:
             paths = [printable(path, limit=80) for path in fields[1:] if path]
+            branch, where = _short(request.target), ", ".join(paths[:5]) or "conflicts"
             raise ConflictError(
-                f"the result does not merge cleanly into {_short(request.target)}: {', '.join(paths[:5]) or 'conflicts'}",
+                f"the result does not merge cleanly into {branch}: {where}",
                 id="AG0115",
                 where=str(repo.common_dir),
-                hint=f"start a new run from {_short(request.target)}, or apply this one and merge by hand: agentgov apply {request.run}",
+                hint=f"merge by hand, or start a new run from {branch}: agentgov apply {request.run}",
             )
         if not merged.ok:
             raise AgentgovError(f"git merge-tree: {merged.message}", id="AG0008", where=str(repo.common_dir))
@@ -335,10 +342,11 @@ def land(
 
 
 def landed_commit(repo: Repository, target: str, old: str, head: str) -> str | None:
-    """What became of an intent without an outcome: the commit that landed, or None when the branch was not
-    moved.
+    """What became of an intent without an outcome: the commit that landed, or None.
 
     Args:
+        repo: the user's repository.
+        target: the branch, as refs/heads/...
         old: the branch's commit at the intent.
         head: the intent's result commit.
     """

@@ -25,9 +25,11 @@ _FETCHERS = frozenset({"curl", "wget", "http", "https", "xh", "httpie", "aria2c"
 _SHELL_CLIENTS = frozenset({"ssh", "mosh", "sftp", "telnet", "ftp", "nc", "ncat", "netcat", "socat", "ping"})
 _OPTIONS_WITH_VALUE = {
     "ssh": "-b -c -D -E -e -F -I -i -J -L -l -m -O -o -p -Q -R -S -W -w",
-    "curl": "-o -d -H -X -F -u -A -e -T -w -b -c -m --data --data-raw --data-binary --header --request --output --user "
-    "--form --user-agent --max-time --connect-timeout --retry --cacert --cert --key --upload-file --write-out --cookie --json",
-    "wget": "-O -o -P -U --header --output-document --post-data --timeout --tries --user-agent --directory-prefix",
+    "curl": "-o -d -H -X -F -u -A -e -T -w -b -c -m --data --data-raw --data-binary --header --request "
+    "--output --user --form --user-agent --max-time --connect-timeout --retry "
+    "--cacert --cert --key --upload-file --write-out --cookie --json",
+    "wget": "-O -o -P -U --header --output-document --post-data --timeout --tries "
+    "--user-agent --directory-prefix",
 }
 _LOCAL = re.compile(r"(?:localhost|127\.[\d.]+|\[?::1\]?|0\.0\.0\.0)", re.IGNORECASE)
 
@@ -52,7 +54,7 @@ def is_local(host: str) -> bool:
 
 
 def remote_of(value: str, scope: Scope) -> bool:
-    """Adds the host of `user@host:path`, the form of ssh, scp, rsync and git; False when it is a local path."""
+    """Adds the host of `user@host:path`, the form of ssh, scp, rsync and git; False for a local path."""
     text = plain(value)
     match = _REMOTE.fullmatch(text)
     if match is None or "/" in text.split(":", 1)[0]:

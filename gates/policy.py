@@ -66,8 +66,11 @@ class Policy:
         """Makes a policy of a file's settings and runs its examples.
 
         Args:
+            settings: the parsed file.
             raw: the file, for line numbers.
+            where: the file's name.
             label: what stands behind a place, such as " on main".
+            source: where the text came from.
 
         Raises:
             ConfigError: AG0100 a rule is wrong, AG0101 it does not compile, AG0102 an example does not hold.
@@ -167,7 +170,7 @@ class Judge:
             return self._error()
         if not findings:
             # A call without effects (a search, a sub-agent's start) still is one that Cedar says yes to.
-            findings = [finding for finding in self._judge(Effect("exec", argv=("nothing",)))]
+            findings = list(self._judge(Effect("exec", argv=("nothing",))))
         decision: Decision = max((finding.decision for finding in findings), key=lambda one: _ORDER[one])
         deciding = [finding for finding in findings if finding.decision == decision and finding.rules]
         named = dict.fromkeys(name for finding in deciding for name in finding.rules)

@@ -6,15 +6,16 @@ file or look like a path count as read, so that a secret is not revealed by the 
 """
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
+# ruff: noqa: PTH112, PTH118, PTH119, PTH120
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from agentgov.gates import finding
 from agentgov.gates.effect import names
+from agentgov.gates.options import has, option_value, positional
 from agentgov.gates.patterns import UNKNOWN
 from agentgov.gates.places import is_under
 from agentgov.gates.scope import Feed, Scope, Word, plain
@@ -48,51 +49,6 @@ _VALUE_OPTIONS = {
     "sort": {"-k", "-t", "-S", "-T"},
     "chmod": {"--reference"}, "chown": {"--reference", "--from"}, "sed": {"-l"}, "jq": {"--arg", "--argjson"},
 }  # fmt: skip
-
-
-def positional(words: Iterable[Word], with_value: set[str]) -> list[Word]:
-    """The arguments that are not options, nor the value of one that takes a value."""
-    found: list[Word] = []
-    skip = only_plain = False
-    for word in words:
-        value = word[0]
-        if skip:
-            skip = False
-        elif only_plain or not value.startswith("-") or value == "-":
-            found.append(word)
-        elif value == "--":
-            only_plain = True
-        else:
-            skip = value in with_value
-    return found
-
-
-def has(words: Iterable[Word], short: str, *long: str) -> bool:
-    """True when an option is given: one of the letters in a cluster, or a long name."""
-    for word in words:
-        value = word[0]
-        if value == "--":
-            return False
-        if value.startswith("--"):
-            if value.split("=")[0] in long:
-                return True
-        elif value.startswith("-") and any(letter in value[1:] for letter in short):
-            return True
-    return False
-
-
-def option_value(words: list[Word], *names: str) -> Word | None:
-    """The value of an option, attached or not; None when it is not given."""
-    for index, word in enumerate(words):
-        value = word[0]
-        if value in names and index + 1 < len(words):
-            return words[index + 1]
-        for name in names:
-            if name.startswith("--") and value.startswith(name + "="):
-                return (value[len(name) + 1 :],)
-            if len(name) == 2 and value.startswith(name) and len(value) > 2 and not value.startswith("--"):
-                return (value[2:],)
-    return None
 
 
 def read(program: str, words: list[Word], scope: Scope) -> bool:
@@ -417,14 +373,12 @@ def _remote_copy(words: list[Word], scope: Scope) -> None:
 
 
 _HANDLERS: dict[str, Handler] = {
-
-    **dict.fromkeys(("rm", "rmdir", "unlink", "srm", "trash", "trash-put", "rimraf", "gio", "del-cli", "wipe", "grm"), _remove),
+    **dict.fromkeys(names("rm rmdir unlink srm trash trash-put rimraf gio del-cli wipe grm"), _remove),
     "shred": _shred, "mv": _move, "gmv": _move, "cp": _copy, "gcp": _copy, "install": _copy, "ln": _link,
     "tee": _tee, "sponge": _tee, "sed": _sed, "gsed": _sed,
-
-    **dict.fromkeys(("truncate", "chmod", "chown", "chgrp", "touch", "mkdir", "chattr", "setfacl", "mkfifo"), _write_all),
+    **dict.fromkeys(names("truncate chmod chown chgrp touch mkdir chattr setfacl mkfifo mkfs"), _write_all),
     "dd": _dd, "rsync": _rsync, "tar": _tar, "gtar": _tar, "bsdtar": _tar, "unzip": _unpack, "zip": _zip,
     "7z": _unpack,
     **dict.fromkeys(("gzip", "bzip2", "xz", "zstd", "gunzip", "bunzip2", "unxz", "lz4"), _compress),
-    "curl": _fetch, "wget": _fetch, "patch": _patch, "scp": _remote_copy, "mkfs": _write_all,
+    "curl": _fetch, "wget": _fetch, "patch": _patch, "scp": _remote_copy,
 }  # fmt: skip

@@ -1,5 +1,4 @@
-"""Reads short Python programs given on a command line: which files they remove, write and read, what they
-run.
+"""Reads short Python programs of a command line: what they remove, write, read and run.
 
 Rules kept here:
 - Nothing is executed. Strings are folded (`'a' + 'b'`, joins, `Path`, f-strings, simple assignments) as far
@@ -162,7 +161,7 @@ class _Reader(ast.NodeVisitor):
                 self.values[generator.target.id] = self.fold(generator.iter)
         self.generic_visit(node)
 
-    visit_ListComp = visit_GeneratorExp = visit_SetComp = _visit_comprehension
+    visit_ListComp = visit_GeneratorExp = visit_SetComp = _visit_comprehension  # noqa: N815
 
     def visit_Import(self, node: ast.Import) -> None:
         if any(alias.name.split(".")[0] in ("ctypes", "base64", "marshal", "codecs") for alias in node.names):

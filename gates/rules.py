@@ -74,6 +74,7 @@ def parse_rules(
     """Gives raw tables their meaning.
 
     Args:
+        raw_rules: the tables, in the order of the file.
         sets: the `[paths]` table and the built-in sets.
         lines: the line of each rule's header.
         where: the file's name.

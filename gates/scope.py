@@ -1,5 +1,4 @@
-"""The state in which a shell command is read: folders, variables, functions, links; and the effects found so
-far.
+"""The state in which a shell command is read (folders, variables, links), and the effects found so far.
 
 Rules kept here:
 - What may be one of several things is kept as all of them: a folder after `cd a || cd b`, a loop's variable.
@@ -7,10 +6,10 @@ Rules kept here:
 """
 
 # Paths are text here: "..", links and a last slash must stay as they were written.
-# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH120, PTH121, PTH202, PTH207
+# ruff: noqa: PTH208, PTH119, PTH120
 from __future__ import annotations
 
-import glob as globbing
+import fnmatch
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +28,9 @@ STAR, QUERY, BRACKET = "\ue010", "\ue011", "\ue012"
 MAX_VALUES = 64
 MAX_FOLDERS = 8
 MAX_EXPANSION = 400
+MAX_VALUE_CHARS = 8192
+MAX_COMMANDS = 2_000
+MAX_LISTED = 20_000
 MAX_DEPTH = 12
 _ACTIVE = re.compile(f"[{STAR}{QUERY}{BRACKET}]")
 
@@ -63,6 +65,7 @@ class Scope:
     functions: dict[str, object] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    steps: list[int] = field(default_factory=lambda: [0])
     depth: int = 0
     exact: bool = True
     stack: tuple[tuple[str, ...], ...] = ()
@@ -101,7 +104,13 @@ class Scope:
 
     def assign(self, name: str, values: Word) -> None:
         """Sets the values a variable may have."""
+        values = tuple(value if len(value) <= MAX_VALUE_CHARS else UNKNOWN for value in values)
         self.variables[name] = values if len(values) <= MAX_VALUES else (*values[: MAX_VALUES - 1], UNKNOWN)
+
+    def is_spent(self) -> bool:
+        """Counts one command; True when the line runs more of them than are worth reading."""
+        self.steps[0] += 1
+        return self.steps[0] > MAX_COMMANDS
 
     # -- paths ---------------------------------------------------------------------------------------
 
@@ -125,16 +134,10 @@ class Scope:
                 # With its last name known, a path says what it is even where it is not known.
                 yield written, UNKNOWN not in os.path.basename(written.rstrip("/"))
                 continue
-            pattern = "".join(_glob_escape(char) for char in written)
-            found: list[str] = []
-            if UNKNOWN not in written:
-                for path in globbing.iglob(pattern, recursive=False):
-                    found.append(path)
-                    if len(found) > MAX_EXPANSION:
-                        break
-            if len(found) > MAX_EXPANSION:
+            found = _matching(written)
+            if found is None:
                 yield os.path.dirname(_ACTIVE.split(written)[0]) + "/", True
-                continue
+                found = []
             for path in found:
                 yield path, True
             yield _ACTIVE.sub(UNKNOWN, written.replace(BRACKET, STAR)), False
@@ -175,6 +178,40 @@ class Scope:
         self.effects.append(
             Effect("exec", argv=argv or ("<opaque>",), opaque=True, text=text, exact=self.exact)
         )
+
+
+def _matching(written: str) -> list[str] | None:
+    """The existing paths that a glob names; None when there are too many to look at.
+
+    Every folder that is listed costs from one small budget: a glob over the whole disk must not hold up the
+    call that is waiting for an answer.
+    """
+    if UNKNOWN in written:
+        return []
+    budget = MAX_LISTED
+    paths = [""]
+    for segment in written.rstrip("/").split("/")[1:]:
+        if not _ACTIVE.search(segment):
+            paths = [f"{path}/{segment}" for path in paths if os.path.lexists(f"{path}/{segment}")]
+            continue
+        pattern = re.compile(fnmatch.translate("".join(map(_glob_escape, segment))), re.DOTALL)
+        after: list[str] = []
+        for path in paths:
+            for name in _listing(path or "/"):
+                budget -= 1
+                if budget < 0 or len(after) > MAX_EXPANSION:
+                    return None
+                if pattern.match(name) and (segment.startswith(".") or not name.startswith(".")):
+                    after.append(f"{path}/{name}")
+        paths = after
+    return sorted(f"{path}/" for path in paths) if written.endswith("/") else sorted(paths)
+
+
+def _listing(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (OSError, ValueError):
+        return []
 
 
 def _glob_escape(char: str) -> str:

@@ -41,7 +41,9 @@ def _filtered(words: tuple[str, ...], pattern: str, *, inverted: bool) -> tuple[
     # Only patterns that cannot take long; any other keeps every word.
     if not _SIMPLE_PATTERN.fullmatch(pattern):
         return words
-    return tuple(word for word in words if (re.search(pattern, word) is None) == inverted or not is_known(word))
+    return tuple(
+        word for word in words if (re.search(pattern, word) is None) == inverted or not is_known(word)
+    )
 
 
 def read_shell(text: str, scope: Scope, feed: Feed = NO_FEED) -> None:
@@ -148,6 +150,8 @@ class Interpreter:
             return Feed(
                 text, tuple(dict.fromkeys((*words, *(part for item in shown for part in item.split()))))
             )
+        if flat and flat[0].rsplit("/", 1)[-1] == "mktemp" and "-p" not in flat:
+            return Feed("/tmp/tmp.made-here")  # noqa: S108
         if flat and flat[0].rsplit("/", 1)[-1] == "cat" and feed.text is not None and len(argv) == 1:
             return feed
         from agentgov.gates.finding import is_find, listed_by

@@ -1,5 +1,4 @@
-"""Who a signature belongs to: the trust file's principals, and the key pinned for whoever works on this
-machine.
+"""Who a signature belongs to: a principal of the trust file, or whoever works on this machine.
 
 Rules kept here:
 - A wrong signature is an error, an unknown signer is nobody; the two are never confused.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentgov.gates.patterns import UNKNOWN
-from agentgov.gates.scope import BRACKET, MAX_VALUES, QUERY, STAR, Scope, Word
+from agentgov.gates.scope import BRACKET, MAX_VALUE_CHARS, MAX_VALUES, QUERY, STAR, Scope, Word
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -152,6 +152,8 @@ def _concatenated(node: Node, scope: Scope, substitute: Substitution, *, quoted:
         pieces.append((gap.decode("utf-8", "surrogateescape"),))
     if not pieces:
         return ("",)
+    if sum(max(map(len, piece)) for piece in pieces) > MAX_VALUE_CHARS:
+        return (UNKNOWN,)
     joined = ["".join(parts) for parts in itertools.islice(itertools.product(*pieces), MAX_VALUES)]
     return tuple(dict.fromkeys(joined))
 

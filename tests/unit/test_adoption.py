@@ -36,14 +36,18 @@ def commit_file(repo: Path, git: GitRunner, text: str, name: str = ".agentgov.to
     return head(repo, git)
 
 
-def test_without_a_file_the_builtin_rules_hold_and_nobody_protects_them(make_repo: MakeRepo, git: GitRunner, state: StateHome) -> None:
+def test_without_a_file_the_builtin_rules_hold_and_nobody_protects_them(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
     repo = make_repo()
     adopted = find_policy(discover(repo), state, head(repo, git))
     assert (adopted.source, adopted.protected, adopted.is_first_use) == ("built-in", False, True)
     assert adopted.review is None
 
 
-def test_the_default_branch_decides_and_a_looser_base_changes_nothing(make_repo: MakeRepo, git: GitRunner, state: StateHome) -> None:
+def test_the_default_branch_decides_and_a_looser_base_changes_nothing(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
     repo = make_repo(files={".agentgov.toml": STRICT})
     git(repo, "checkout", "-q", "-b", "agent")
     base = commit_file(repo, git, LOOSE)
@@ -55,7 +59,9 @@ def test_the_default_branch_decides_and_a_looser_base_changes_nothing(make_repo:
         assert (verdict.decision, verdict.rules, verdict.policy) == ("deny", (rule,), adopted.digest)
 
 
-def test_a_base_without_the_builtin_rules_does_not_switch_them_off(make_repo: MakeRepo, git: GitRunner, state: StateHome) -> None:
+def test_a_base_without_the_builtin_rules_does_not_switch_them_off(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
     repo = make_repo()
     git(repo, "checkout", "-q", "-b", "agent")
     base = commit_file(repo, git, LOOSE)
@@ -71,7 +77,9 @@ def test_the_work_tree_is_never_asked(make_repo: MakeRepo, git: GitRunner, state
     assert find_policy(discover(repo), state, head(repo, git)).digest == before
 
 
-def test_the_remotes_default_branch_comes_before_the_local_one(make_repo: MakeRepo, git: GitRunner, state: StateHome, tmp_path: Path) -> None:
+def test_the_remotes_default_branch_comes_before_the_local_one(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome, tmp_path: Path
+) -> None:
     origin = make_repo(files={".agentgov.toml": STRICT})
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", origin, clone)
@@ -92,12 +100,16 @@ def test_sources_come_in_order(make_repo: MakeRepo, git: GitRunner, state: State
     assert find_policy(found, state, head(repo, git), "main").source == "policy-ref"
     organisation = tmp_path / "org.toml"
     organisation.write_text(STRICT)
-    assert find_policy(found, state, head(repo, git), "main", organisation=organisation).source == "organisation"
+    assert (
+        find_policy(found, state, head(repo, git), "main", organisation=organisation).source == "organisation"
+    )
     pin_policy_ref(found, state, None)
     assert find_policy(found, state, head(repo, git)).source == "default-branch"
 
 
-def test_a_named_source_without_a_policy_is_an_error(make_repo: MakeRepo, git: GitRunner, state: StateHome, tmp_path: Path) -> None:
+def test_a_named_source_without_a_policy_is_an_error(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome, tmp_path: Path
+) -> None:
     repo = make_repo()
     found = discover(repo)
     for ref in ("main", "nowhere"):
@@ -111,7 +123,9 @@ def test_a_named_source_without_a_policy_is_an_error(make_repo: MakeRepo, git: G
         find_policy(found, state, head(repo, git))
 
 
-def test_a_link_instead_of_the_file_is_an_error(make_repo: MakeRepo, git: GitRunner, state: StateHome) -> None:
+def test_a_link_instead_of_the_file_is_an_error(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
     repo = make_repo()
     (repo / ".agentgov.toml").symlink_to("README.md")
     git(repo, "add", "-A")
@@ -133,7 +147,9 @@ def test_first_use_and_every_change_are_seen(make_repo: MakeRepo, git: GitRunner
     assert (changed.is_first_use, changed.is_changed) == (False, True)
 
 
-def test_unreadable_memory_is_an_error_and_not_a_first_use(make_repo: MakeRepo, git: GitRunner, state: StateHome) -> None:
+def test_unreadable_memory_is_an_error_and_not_a_first_use(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
     repo = make_repo()
     found = discover(repo)
     pin_operator_key(found, state, "ssh-ed25519 AAAA")
@@ -145,8 +161,12 @@ def test_unreadable_memory_is_an_error_and_not_a_first_use(make_repo: MakeRepo, 
     assert caught.value.id == "AG0104"
 
 
-def test_the_strictest_review_of_both_files_holds(make_repo: MakeRepo, git: GitRunner, state: StateHome) -> None:
-    repo = make_repo(files={".agentgov.toml": "[review]\nrequired = 1\n[protect]\nbranches = ['main', 'release/*']\n"})
+def test_the_strictest_review_of_both_files_holds(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
+    repo = make_repo(
+        files={".agentgov.toml": "[review]\nrequired = 1\n[protect]\nbranches = ['main', 'release/*']\n"}
+    )
     git(repo, "checkout", "-q", "-b", "agent")
     base = commit_file(repo, git, "[review]\nrequired = 2\nsolo = true\n")
     adopted = find_policy(discover(repo), state, base)

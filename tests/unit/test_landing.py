@@ -69,9 +69,15 @@ class Case:
 
     def request(self, **changes: object) -> LandingRequest:
         fields: dict[str, object] = {
-            "run": RUN, "target": MAIN, "base": self.base, "result_tree": self.tree, "subject": "fix\x1b[31m it\nnow",
-            "person": Person("Alice <x> Example", "alice@example.org"), "now_us": 1_767_323_045_000_000, **changes,
-        }  # fmt: skip
+            "run": RUN,
+            "target": MAIN,
+            "base": self.base,
+            "result_tree": self.tree,
+            "subject": "fix\x1b[31m it\nnow",
+            "person": Person("Alice <x> Example", "alice@example.org"),
+            "now_us": 1_767_323_045_000_000,
+            **changes,
+        }
         return LandingRequest(**fields)  # type: ignore[arg-type]
 
     def prepare(self, **changes: object) -> Landing:
@@ -84,7 +90,9 @@ def make_tree(repo: Path, git: GitRunner, base: str, files: dict[str, str | None
     import subprocess
 
     def run(*args: str, data: bytes | None = None) -> str:
-        done = subprocess.run(["git", *args], cwd=repo, env={**os.environ, **index}, input=data, capture_output=True, check=True)
+        done = subprocess.run(
+            ["git", *args], cwd=repo, env={**os.environ, **index}, input=data, capture_output=True, check=True
+        )
         return done.stdout.decode().strip()
 
     run("read-tree", base)
@@ -121,10 +129,20 @@ def test_exactly_the_result_tree_lands_with_trailers_and_both_parents(case: Case
     commit = land(case.found, landing, case.request(), notes, self_approved=True)
     assert git(case.repo, "rev-parse", MAIN) == commit
     assert git(case.repo, "rev-parse", f"{commit}^{{tree}}") == case.tree
-    assert git(case.repo, "rev-parse", f"{commit}^1", f"{commit}^2").split() == [case.base, landing.result_commit]
+    assert git(case.repo, "rev-parse", f"{commit}^1", f"{commit}^2").split() == [
+        case.base,
+        landing.result_commit,
+    ]
     trailers = git(case.repo, "log", "-1", "--format=%(trailers)", commit).splitlines()
-    assert trailers[:3] == [f"Agent-Run: {RUN}", f"Agent-Ledger: agentgov/{'5' * 32} 12 {'06' * 32}", "Agent-Approval: self-approved"]
-    assert git(case.repo, "log", "-1", "--format=%an %ae %cn", commit) == "Alice x Example alice@example.org Alice x Example"
+    assert trailers[:3] == [
+        f"Agent-Run: {RUN}",
+        f"Agent-Ledger: agentgov/{'5' * 32} 12 {'06' * 32}",
+        "Agent-Approval: self-approved",
+    ]
+    assert (
+        git(case.repo, "log", "-1", "--format=%an %ae %cn", commit)
+        == "Alice x Example alice@example.org Alice x Example"
+    )
     assert "\x1b" not in git(case.repo, "log", "-1", "--format=%B", commit)
     assert notes.steps == ["intent", "seal", f"done {commit}"]
     assert git(case.repo, "fsck", "--strict") == ""
@@ -160,7 +178,9 @@ def test_a_conflict_is_named_and_nothing_moves(case: Case, git: GitRunner) -> No
     assert git(case.repo, "rev-parse", MAIN) == new
 
 
-def test_merge_drivers_and_hooks_of_the_repository_do_not_run(case: Case, git: GitRunner, tmp_path: Path) -> None:
+def test_merge_drivers_and_hooks_of_the_repository_do_not_run(
+    case: Case, git: GitRunner, tmp_path: Path
+) -> None:
     mark = tmp_path / "ran"
     git(case.repo, "config", "merge.evil.driver", f"touch {mark}")
     git(case.repo, "config", "merge.default", "evil")
@@ -170,7 +190,7 @@ def test_merge_drivers_and_hooks_of_the_repository_do_not_run(case: Case, git: G
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\ntouch {mark}\n")
     hook.chmod(0o755)
-    advance_tree = {"a.txt": "0\n" + "a\n" * 29}
+    advance_tree: dict[str, str | None] = {"a.txt": "0\n" + "a\n" * 29}
     hook.unlink()
     advance(case, git, advance_tree)
     hook.write_text(f"#!/bin/sh\ntouch {mark}\n")
@@ -223,8 +243,9 @@ def test_another_merge_of_the_same_commit_is_not_taken_for_ours(case: Case, git:
 def test_the_tier_is_computed_from_what_lands(case: Case) -> None:
     paths = changed_paths(case.found.git(), case.base, case.tree)
     assert [(path.path, path.old_mode, path.new_mode, path.lines) for path in paths] == [
-        (b"a.txt", "100644", "100644", 2), (b"new/n.txt", "000000", "100644", 1),
-    ]  # fmt: skip
+        (b"a.txt", "100644", "100644", 2),
+        (b"new/n.txt", "000000", "100644", 1),
+    ]
 
 
 # -- the checked-out tree --------------------------------------------------------------------------------
@@ -246,7 +267,18 @@ def test_a_clean_tree_on_the_branch_follows_it(case: Case, git: GitRunner) -> No
     assert (case.repo / "ignored").read_text() == "i"
 
 
-@pytest.mark.parametrize("how", ["edited", "staged", "deleted", "untracked in the way", "ignored in the way", "file for a folder", "merge going on"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "edited",
+        "staged",
+        "deleted",
+        "untracked in the way",
+        "ignored in the way",
+        "file for a folder",
+        "merge going on",
+    ],
+)
 def test_a_tree_that_is_not_clean_is_left_as_it_is(case: Case, git: GitRunner, how: str) -> None:
     if how == "edited":
         (case.repo / "b.txt").write_text("mine\n")
@@ -265,13 +297,21 @@ def test_a_tree_that_is_not_clean_is_left_as_it_is(case: Case, git: GitRunner, h
         if how == "ignored in the way":
             (case.repo / ".git" / "info").mkdir(exist_ok=True)
             (case.repo / ".git" / "info" / "exclude").write_text("new/\n")
-    before = {path: path.read_bytes() for path in case.repo.rglob("*") if path.is_file() and ".git" not in path.parts}
+    before = {
+        path: path.read_bytes()
+        for path in case.repo.rglob("*")
+        if path.is_file() and ".git" not in path.parts
+    }
     old, new = landed(case)
     (update,) = update_work_trees(case.found, MAIN, old, new)
     assert not update.updated
     assert update.reason
     assert f"read-tree -m -u {old} {new}" in update.help
-    assert {path: path.read_bytes() for path in case.repo.rglob("*") if path.is_file() and ".git" not in path.parts} == before
+    assert {
+        path: path.read_bytes()
+        for path in case.repo.rglob("*")
+        if path.is_file() and ".git" not in path.parts
+    } == before
 
 
 def test_a_tree_on_another_branch_is_not_looked_at(case: Case, git: GitRunner) -> None:
@@ -281,7 +321,9 @@ def test_a_tree_on_another_branch_is_not_looked_at(case: Case, git: GitRunner) -
     assert git(case.repo, "status", "--porcelain") == ""
 
 
-def test_another_work_tree_on_the_branch_is_left_and_named(case: Case, git: GitRunner, tmp_path: Path) -> None:
+def test_another_work_tree_on_the_branch_is_left_and_named(
+    case: Case, git: GitRunner, tmp_path: Path
+) -> None:
     git(case.repo, "checkout", "-q", "-b", "topic")
     git(case.repo, "worktree", "add", "-q", tmp_path / "second", "main")
     old, new = landed(case)
@@ -289,7 +331,9 @@ def test_another_work_tree_on_the_branch_is_left_and_named(case: Case, git: GitR
     assert (update.updated, update.place.name) == (False, "second")
 
 
-def test_no_filter_runs_and_a_filtered_path_leaves_the_tree(case: Case, git: GitRunner, tmp_path: Path) -> None:
+def test_no_filter_runs_and_a_filtered_path_leaves_the_tree(
+    case: Case, git: GitRunner, tmp_path: Path
+) -> None:
     mark = tmp_path / "ran"
     git(case.repo, "config", "filter.evil.smudge", f"touch {mark}; cat")
     git(case.repo, "config", "filter.evil.clean", f"touch {mark}; cat")

@@ -1,4 +1,4 @@
-"""What the policy says to whole command lines: the wanted denials, every bypass tried so far, and an ordinary day."""
+"""What the policy says to whole command lines: wanted denials, every bypass tried so far, an ordinary day."""
 
 from __future__ import annotations
 
@@ -38,10 +38,25 @@ def commands(name: str) -> list[str]:
 def workspace(tmp_path: Path) -> Path:
     root = tmp_path / "ws"
     files = (
-        "important/a", "important/b", "important/c", "src/x.py", "README.md", ".env", ".env.example", ".agentgov.toml",
-        ".git/config", ".git/hooks/x.sample", ".claude/settings.json", "docs/CODEOWNERS", "node_modules/a/i.js",
-        "build/o", "scripts/run.sh", "package.json", "a.log", "key.pem",
-    )  # fmt: skip
+        "important/a",
+        "important/b",
+        "important/c",
+        "src/x.py",
+        "README.md",
+        ".env",
+        ".env.example",
+        ".agentgov.toml",
+        ".git/config",
+        ".git/hooks/x.sample",
+        ".claude/settings.json",
+        "docs/CODEOWNERS",
+        "node_modules/a/i.js",
+        "build/o",
+        "scripts/run.sh",
+        "package.json",
+        "a.log",
+        "key.pem",
+    )
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x")
@@ -101,12 +116,22 @@ def test_a_denial_names_rule_line_reason_and_effect(important: Ask) -> None:
 
 
 def test_reading_a_protected_folder_is_not_deleting_it(important: Ask) -> None:
-    for command in ("ls -la important", "cat important/a", "grep -r x important", "cp -r important /tmp/copy", "git add important"):
+    for command in (
+        "ls -la important",
+        "cat important/a",
+        "grep -r x important",
+        "cp -r important /tmp/copy",
+        "git add important",
+    ):
         assert important(command).decision == "allow", command
 
 
 def test_words_in_a_message_are_not_effects(important: Ask) -> None:
-    for command in ("git commit -m 'rm -rf important'", "echo 'rm -rf important'", "gh pr create --body 'rm -rf important'"):
+    for command in (
+        "git commit -m 'rm -rf important'",
+        "echo 'rm -rf important'",
+        "gh pr create --body 'rm -rf important'",
+    ):
         assert important(command).decision == "allow", command
 
 
@@ -121,7 +146,7 @@ def test_a_text_that_does_not_parse_is_judged_by_what_it_mentions(important: Ask
 
 
 def test_a_script_of_the_workspace_is_read(important: Ask, workspace: Path) -> None:
-    (workspace / "clean.sh").write_text("#!/bin/sh\ncd \"$1\" 2>/dev/null\nrm -rf important\n")
+    (workspace / "clean.sh").write_text('#!/bin/sh\ncd "$1" 2>/dev/null\nrm -rf important\n')
     (workspace / "clean.sh").chmod(0o755)
     for command in ("sh clean.sh", "./clean.sh", ". ./clean.sh", "bash -x ./clean.sh"):
         assert important(command).decision == "deny", command
@@ -136,12 +161,13 @@ def test_a_link_made_before_the_call_leads_to_its_target(important: Ask, workspa
 @pytest.mark.parametrize("field", ["deletes", "writes", "reads"])
 def test_other_tools_are_judged_by_the_paths_they_name(workspace: Path, field: str) -> None:
     action = {"deletes": "fs.delete", "writes": "fs.write", "reads": "fs.read"}[field]
-    raw = f'[[policy.rule]]\nid = "r"\neffect = "deny"\naction = ["{action}"]\npaths = ["important/**"]\n'.encode()
+    body = f'id = "r"\neffect = "deny"\naction = ["{action}"]\npaths = ["important/**"]\n'
+    raw = f"[[policy.rule]]\n{body}".encode()
     ready = Judge([Policy.parse(raw, source="base")], Places.of(workspace))
     for path in ("important/a", "./src/../important/a", "link/a", str(workspace / "important" / "a")):
-        call = ToolCall("T", "other", "1", None, None, None, workspace, {}, **{field: (path,)})
+        call = ToolCall("T", "other", "1", None, None, None, workspace, {}, **{field: (path,)})  # type: ignore[arg-type]
         assert ready.decide(call).decision == "deny", path
-    call = ToolCall("T", "other", "1", None, None, None, workspace, {}, **{field: ("src/x.py",)})
+    call = ToolCall("T", "other", "1", None, None, None, workspace, {}, **{field: ("src/x.py",)})  # type: ignore[arg-type]
     assert ready.decide(call).decision == "allow"
 
 

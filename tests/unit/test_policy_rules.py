@@ -71,30 +71,57 @@ def test_examples_that_do_not_hold_are_an_error(examples: str, words: str) -> No
 
 @pytest.mark.parametrize("effect", ["deny", "ask", "allow"])
 def test_examples_hold_for_every_effect(effect: str) -> None:
-    rule(f'id = "r"\neffect = "{effect}"\nprograms = ["terraform apply"]\nmatch = ["cd a && terraform -chdir=x apply"]\nnot_match = ["terraform plan"]')
+    rule(
+        f'id = "r"\neffect = "{effect}"\nprograms = ["terraform apply"]\n'
+        'match = ["cd a && terraform -chdir=x apply"]\nnot_match = ["terraform plan"]'
+    )
 
 
 def test_programs_match_by_their_first_words(tmp_path: Path) -> None:
-    policy = rule('id = "r"\neffect = "ask"\nprograms = ["terraform apply", "kubectl delete", "git push --tags", "@opaque"]')
-    asked = ("terraform apply", "sudo terraform -chdir=x apply -auto-approve", "kubectl -n prod delete pod/x", "git -C . push --tags", "node -e 'x()'")
+    policy = rule(
+        'id = "r"\neffect = "ask"\nprograms = ["terraform apply", "kubectl delete", '
+        '"git push --tags", "@opaque"]'
+    )
+    asked = (
+        "terraform apply",
+        "sudo terraform -chdir=x apply -auto-approve",
+        "kubectl -n prod delete pod/x",
+        "git -C . push --tags",
+        "node -e 'x()'",
+    )
     for command in asked:
         assert policy.decide(shell(command, tmp_path), Places.of(tmp_path)).decision == "ask", command
-    for command in ("terraform plan", "kubectl get pods", "git push", "git commit -m push", "echo terraform apply"):
+    for command in (
+        "terraform plan",
+        "kubectl get pods",
+        "git push",
+        "git commit -m push",
+        "echo terraform apply",
+    ):
         assert policy.decide(shell(command, tmp_path), Places.of(tmp_path)).decision == "allow", command
 
 
 def test_hosts_match_by_name_and_port(tmp_path: Path) -> None:
     policy = rule('id = "r"\neffect = "deny"\nhosts = ["*.example.org", "localhost:9000"]')
-    for command in ("curl https://a.example.org/x", "wget EXAMPLE.org", "ssh me@b.example.org", "git clone git@example.org:x/y", "curl localhost:9000"):
+    for command in (
+        "curl https://a.example.org/x",
+        "wget EXAMPLE.org",
+        "ssh me@b.example.org",
+        "git clone git@example.org:x/y",
+        "curl localhost:9000",
+    ):
         assert policy.decide(shell(command, tmp_path), Places.of(tmp_path)).decision == "deny", command
     for command in ("curl https://example.com", "curl localhost:9001", "curl https://notexample.org"):
         assert policy.decide(shell(command, tmp_path), Places.of(tmp_path)).decision == "allow", command
 
 
 def test_deny_wins_over_ask_and_ask_over_allow_whatever_the_order(tmp_path: Path) -> None:
-    kinds = ("allow", "deny", "ask")
-    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
-        text = "".join(f'[[policy.rule]]\nid = "{kinds[i]}"\neffect = "{kinds[i]}"\nprograms = ["x{" y" if i else ""}{" z" if i == 1 else ""}"]\n' for i in order)
+    programs = {"allow": "x", "ask": "x y", "deny": "x y z"}
+    for order in (("allow", "ask", "deny"), ("deny", "ask", "allow"), ("ask", "deny", "allow")):
+        text = "".join(
+            f'[[policy.rule]]\nid = "{kind}"\neffect = "{kind}"\nprograms = ["{programs[kind]}"]\n'
+            for kind in order
+        )
         policy = Policy.parse(text.encode(), source="base")
         places = Places.of(tmp_path)
         assert policy.decide(shell("x y z", tmp_path), places).rules[:1] == ("deny",)
