@@ -79,7 +79,9 @@ def signal_numbers() -> Iterator[int | None]:
         return
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in (*_TO_THE_AGENT, *_TO_STOP)}
+    # What is ignored stays so: under nohup a hangup does not end the run.
+    heard = [n for n in (*_TO_THE_AGENT, *_TO_STOP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: None) for number in heard}
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield ours.fileno()

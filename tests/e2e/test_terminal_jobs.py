@@ -213,17 +213,25 @@ def test_kill_9_of_the_supervisor_restores_the_terminal(shell: Shell, log: Path)
     assert "echo" in modes
 
 
-def test_an_agent_that_stops_itself_gives_the_terminal_back(shell: Shell) -> None:
+def test_an_agent_that_stops_itself_gives_the_terminal_back(shell: Shell, tmp_path: Path) -> None:
     # As Claude does: the terminal's own signals are off, the key is read, and the program stops itself.
-    shell.run(
-        "mini bash -c 'stty -isig -icanon; echo REA''DY; read -n1 x; kill -STOP $$; echo ba''ck; stty -a'"
+    (tmp_path / "agent.py").write_text(
+        "import os, signal, termios\n"
+        "modes = termios.tcgetattr(0)\n"
+        "modes[3] &= ~(termios.ISIG | termios.ICANON)\n"
+        "termios.tcsetattr(0, termios.TCSANOW, modes)\n"
+        "os.write(1, b'READY\\n')\n"
+        "os.write(1, b'key:%r\\n' % os.read(0, 1))\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "os.write(1, b'back:%d\\n' % (termios.tcgetattr(0)[3] & termios.ISIG))\n"
     )
+    shell.run(f"mini {sys.executable} -I agent.py")
     shell.expect("READY\r\n")
     shell.type("\x1a")
+    shell.expect(r"key:b'.x1a'")
     shell.expect("Stopped")
     shell.expect("PROMPT:")
     assert "isig" in shell.ask("stty -a").split()
     shell.run("fg")
-    shell.expect("back\r\n")
-    shell.expect(r"-isig\s")
+    shell.expect("back:0\r\n")
     shell.expect("PROMPT:")
