@@ -17,7 +17,7 @@ from pathlib import Path
 from agentgov.clock import Random
 from agentgov.errors import ConflictError, IncompleteError, UsageError
 from agentgov.files import open_private_dir
-from agentgov.harness import workspace
+from agentgov.harness import holds, workspace
 from agentgov.harness.settled import SettledRun, Workplace
 from agentgov.layout import StateHome
 from agentgov.ledger.entry import Draft, Entry
@@ -127,6 +127,8 @@ def drop(work: Workplace, run: SettledRun, state: StateHome) -> bool:
         Whether there was a clone.
     """
     there = workspace.drop(state, run.run)
+    if run.in_place:
+        holds.release(work.repo.git_dir, run.run)
     if not run.record.dropped:
         run.enter([Draft("run.drop", run.run, {})])
         run.save()
