@@ -46,7 +46,7 @@ class WorkspaceTable:
     """[workspace]: what a clone gets besides the tracked files.
 
     Attributes:
-        carry: Ignored or untracked files and folders to copy over, as paths or globs from the top.
+        carry: Ignored or untracked files and folders to copy over, as patterns of gitignore.
         setup: Shell commands to run in a new clone before the agent starts.
     """
 
