@@ -36,6 +36,9 @@ def read(program: str, words: list[Word], scope: Scope, feed: Feed, raw: str) ->
         for word in words[1:][1:]:
             if not word[0].startswith("-"):
                 scope.touch("fs.read", word)
+    elif program in ("make", "gmake") and (feed.text is not None or feed.is_opaque):
+        # A makefile on standard input is a script nobody can read here.
+        scope.opaque(f"{raw}\n{feed.text or ''}")
     elif program in _CODE_OPTIONS:
         options = _CODE_OPTIONS[program]
         code = any(

@@ -290,7 +290,8 @@ def _tar(words: list[Word], scope: Scope) -> None:
     archive = option_value(words[1:], "-f", "--file") or (
         words[2] if "f" in mode and len(words) > 2 else None
     )
-    creating = ("c" in mode and not first.startswith("--")) or "--create" in (word[0] for word in words)
+    bundled = not first.startswith("-") and "c" in first
+    creating = bundled or has(words[1:], "c", "--create")
     files = [
         word
         for word in positional(words[1:], {"-C", "-f", "--exclude"})
@@ -299,6 +300,9 @@ def _tar(words: list[Word], scope: Scope) -> None:
     if creating:
         if archive is not None:
             scope.touch("fs.write", archive)
+        if folder is not None:
+            scope = scope.fork()
+            scope.enter(path for value in folder for path, _ in scope.expand(value))
         for word in files:
             scope.touch("fs.read", word, recursive=True)
             if any(item[0] == "--remove-files" for item in words):
