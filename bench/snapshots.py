@@ -6,14 +6,13 @@ trees and the shadow commit with its ref, and, in the durable rows, all fsyncs. 
 store makes its next temporary files, as the recorder does while the agent works; that is not counted. Run it
 on a quiet machine:
 
-    python bench/snapshots.py [--sizes 1000,10000,100000] [--rounds 60] [--folder DIR] [--json]
+    python -m bench.snapshots [--sizes 1000,10000,100000] [--rounds 60] [--folder DIR] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import resource
 import subprocess
@@ -30,78 +29,7 @@ from agentgov.rollback.ignore import IgnoreRules
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.shadow import ShadowHistory
 from agentgov.rollback.snapshot import Snapshotter, known_objects, tracked_paths
-
-FILES_PER_FOLDER = 25
-FOLDERS_PER_FOLDER = 12
-
-
-def make_tree(root: Path, count: int) -> list[Path]:
-    """Make a committed, packed repository with `count` files of 200 to 6,000 bytes, a few folders deep.
-
-    The objects go straight into a pack: a file system that has just deleted 100,000 loose objects (ext4 keeps
-    away from recently freed inodes) creates every file slowly for minutes.
-    """
-    rng = random.Random(count)
-    files: list[Path] = []
-    git(root, "init", "-q", "-b", "main")
-    git(root, "config", "gc.auto", "0")
-    git(root, "config", "maintenance.auto", "false")
-    importer = subprocess.Popen(["git", "-C", str(root), "fast-import", "--quiet"], stdin=subprocess.PIPE)
-    assert importer.stdin is not None
-    pipe = importer.stdin
-    pipe.write(b"commit refs/heads/main\ncommitter bench <bench@localhost> 1700000000 +0000\ndata 4\nbase\n")
-
-    def add(path: Path, text: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        name = path.relative_to(root)
-        pipe.write(f"M 100644 inline {name}\ndata {len(text)}\n{text}\n".encode())
-
-    for number in range(count):
-        folder = number // FILES_PER_FOLDER
-        parts = []
-        while folder:
-            parts.append(f"d{folder % FOLDERS_PER_FOLDER}")
-            folder //= FOLDERS_PER_FOLDER
-        path = root.joinpath("src", *reversed(parts), f"file{number}.py")
-        lines = [f"value_{number}_{i} = {rng.random()}\n" for i in range(rng.randint(6, 170))]
-        add(path, "".join(lines))
-        files.append(path)
-    add(root / ".gitignore", "*.pyc\nbuild/\nnode_modules/\n.venv/\n*.log\n")
-    pipe.close()
-    if importer.wait() != 0:
-        raise SystemExit("git fast-import failed")
-    git(root, "read-tree", "HEAD")
-    git(root, "update-index", "-q", "--refresh")
-    return files
-
-
-def git(root: Path, *args: str, index: Path | None = None, objects: Path | None = None) -> str:
-    """Run git as the private-index design would."""
-    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    if index is not None:
-        env["GIT_INDEX_FILE"] = str(index)
-    if objects is not None:
-        env["GIT_OBJECT_DIRECTORY"] = str(objects)
-        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(root / ".git" / "objects")
-    done = subprocess.run(["git", "-C", str(root), *args], env=env, check=True, stdout=subprocess.PIPE)
-    return done.stdout.decode().strip()
-
-
-def timed(action: Callable[[], Any]) -> float:
-    """Return the wall time of one call in milliseconds."""
-    began = time.perf_counter()
-    action()
-    return (time.perf_counter() - began) * 1000
-
-
-def summary(times: list[float]) -> dict[str, float]:
-    """Return the p50 and p95 of some times."""
-    ranked = sorted(times)
-    return {
-        "p50_ms": round(ranked[len(ranked) // 2], 3),
-        "p95_ms": round(ranked[min(len(ranked) - 1, int(len(ranked) * 0.95))], 3),
-    }
+from bench._common import git, is_quick, make_old, make_tree, print_machine, summary, timed
 
 
 class Ours:
@@ -140,10 +68,7 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     root = folder / f"w{count}"
     root.mkdir()
     files = make_tree(root, count)
-    # Files as new as the start are read twice by design; a user's are not.
-    past = time.time() - 3600
-    for file in files:
-        os.utime(file, (past, past))
+    make_old(files)
     time.sleep(0.1)
     result: dict[str, Any] = {"files": count}
     cache = folder / f"cache{count}"
@@ -202,7 +127,8 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
     result["twenty_files"] = summary(twenty)
     result["private_index_one_file"] = summary(other)
     result["times_faster"] = round(summary(other)["p50_ms"] / summary(one)["p50_ms"], 1)
-    command = [sys.executable, __file__, "--memory-of", str(root), "--folder", str(folder / f"m{count}.git")]
+    again = [sys.executable, "-m", "bench.snapshots"]
+    command = [*again, "--memory-of", str(root), "--folder", str(folder / f"m{count}.git")]
     result["max_rss_mb"] = int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     fast.close()
     durable.close()
@@ -221,8 +147,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", default="1000,10000,100000")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--sizes", default="1000,10000" if is_quick() else "1000,10000,100000")
+    parser.add_argument("--rounds", type=int, default=12 if is_quick() else 60)
     parser.add_argument("--folder", type=Path, default=None, help="where to work (a real disk, not tmpfs)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--memory-of", type=Path, default=None, help=argparse.SUPPRESS)
@@ -236,13 +162,15 @@ def main() -> None:
     if len(sizes) == 1 and args.folder:
         show(measure(args.folder, sizes[0], args.rounds), args.json)
         return
+    if not args.json:
+        print_machine()
     # One folder for all, so that nothing is deleted between the sizes; one process per size: the peak of
     # memory is then that size's own.
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         for size in sizes:
             own = [f"--sizes={size}", f"--rounds={args.rounds}", f"--folder={name}"]
             own += ["--json"] if args.json else []
-            subprocess.run([sys.executable, __file__, *own], check=True)
+            subprocess.run([sys.executable, "-m", "bench.snapshots", *own], check=True)
 
 
 def show(result: dict[str, Any], as_json: bool) -> None:
