@@ -74,7 +74,8 @@ def command(
 def _ask_recorder(state: RunState) -> Mapping[str, Any]:
     control = Control.of(state)
     try:
-        return {**control.status(), "pending": control.pending()}
+        status = control.status()
+        return {**status, "pending": control.pending()}
     except AgentgovError as error:
         # One recorder that does not answer must not hide the others; it is shown as such.
         return {"error": printable(error.message)}

@@ -21,6 +21,8 @@ from agentgov.harness.wire import BrokenRequestError, Request, encode_request, p
 from agentgov.text import printable
 
 TIMEOUT_SECONDS = 30.0
+# A recorder answers at once, or is suspended together with its agent: then nobody should wait long.
+LOOK_TIMEOUT_SECONDS = 3.0
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
@@ -75,7 +77,7 @@ class Control:
         raise ConflictError(reason, id="AG0042", where=f"{self.run}:{n}", hint="agentgov pending")
 
     def _object(self, kind: str) -> Mapping[str, Any]:
-        code, out, said = self._ask(kind, b"")
+        code, out, said = self._ask(kind, b"", LOOK_TIMEOUT_SECONDS)
         if code != 0:
             raise AgentgovError(printable(said, limit=200) or f"code {code}", id="AG0045", where=self.run)
         try:
@@ -86,17 +88,26 @@ class Control:
             raise self._garbled()
         return found
 
-    def _ask(self, kind: str, payload: bytes) -> tuple[int, bytes, bytes]:
+    def _ask(
+        self, kind: str, payload: bytes, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> tuple[int, bytes, bytes]:
         raw_answer = bytearray()
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(TIMEOUT_SECONDS)
+                connection.settimeout(timeout_seconds)
                 connection.connect(str(self.socket))
                 connection.sendall(encode_request(Request(kind, "-", "-", payload)))
                 while chunk := connection.recv(1 << 16):
                     raw_answer += chunk
                     if len(raw_answer) > _MAX_ANSWER_BYTES:
                         raise self._garbled()
+        except TimeoutError as error:
+            raise ConflictError(
+                f"the recorder of run {self.run} does not answer: is it suspended (Ctrl-Z)?",
+                id="AG0040",
+                where=str(self.socket),
+                hint="fg brings a suspended run back",
+            ) from error
         except OSError as error:
             raise ConflictError(
                 f"the recorder of run {self.run} cannot be reached: {error.strerror or error}",
