@@ -6,7 +6,8 @@ Rules kept here:
 - promote.intent, seal, merge commit, compare-and-swap, promote.done, in this order; after a crash the branch
   itself says what
   happened, because the intent names the commit that the merge has as its second parent.
-- A branch is only ever moved from the commit that the decision was about.
+- A branch is only ever moved from the commit that the decision was about, and only under its own name: a
+  symbolic ref would move another branch than the one whose gates were asked.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agentgov.errors import AgentgovError, ConflictError
+from agentgov.errors import AgentgovError, ConflictError, UsageError
 from agentgov.gates.tiers import ChangedPath
 from agentgov.git import Git, Repository, check_oid, check_refname
 from agentgov.ids import RunId
@@ -151,16 +152,12 @@ def prepare_landing(repo: Repository, request: LandingRequest, scratch: Path, ex
         export: brings the result tree.
 
     Raises:
+        UsageError: AG0117 it is no plain branch.
         ConflictError: AG0114 the branch is gone; AG0115 the result does not merge cleanly.
         AgentgovError: AG0008 when git fails.
     """
-    check_refname(request.target)
     git = repo.git()
-    old = repo.ref(request.target)
-    if old is None:
-        raise ConflictError(
-            f"there is no branch {_short(request.target)}", id="AG0114", where=str(repo.common_dir)
-        )
+    old = branch_tip(repo, request.target)
     export([request.result_tree])
     message = f"{_subject(request)}\n\nAgent-Run: {request.run}\n"
     commit = _commit(git, request, request.result_tree, [request.base], message)
@@ -178,6 +175,31 @@ def prepare_landing(repo: Repository, request: LandingRequest, scratch: Path, ex
         delta=delta_digest(git, old, tree),
         result_delta=delta_digest(git, request.base, request.result_tree),
     )
+
+
+def branch_tip(repo: Repository, target: str) -> str:
+    """The commit of a branch that may be landed on.
+
+    Raises:
+        UsageError: AG0016 no ref name; AG0117 no branch, or another name of one.
+        ConflictError: AG0114 the branch is gone.
+    """
+    if not check_refname(target).startswith("refs/heads/"):
+        raise UsageError(f"{printable(target, limit=100)} is not a branch", id="AG0117")
+    listing = repo.git().run("for-each-ref", "--format=%(objectname) %(symref) %(refname)", target).stdout
+    for line in listing.decode("utf-8", "surrogateescape").splitlines():
+        oid, symref, name = line.split(" ")
+        if name != target:
+            # A branch in a folder of that name.
+            continue
+        if symref:
+            raise UsageError(
+                f"{_short(target)} is only another name of {printable(symref, limit=100)}",
+                id="AG0117",
+                hint=f"--into {_short(symref)}",
+            )
+        return check_oid(oid)
+    raise ConflictError(f"there is no branch {_short(target)}", id="AG0114", where=str(repo.common_dir))
 
 
 def _short(target: str) -> str:
@@ -318,6 +340,7 @@ def land(
     commit = _commit(git, request, landing.tree, [landing.old, landing.result_commit], message)
     swapped = git.run(
         "update-ref",
+        "--no-deref",
         "-m",
         f"agentgov: promote {landing.run}",
         landing.target,

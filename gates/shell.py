@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from agentgov.gates.patterns import UNKNOWN
 from agentgov.gates.scope import MAX_DEPTH, STAR, Feed, Scope, Word, is_known, plain
-from agentgov.gates.words import fields, text_of
+from agentgov.gates.words import fields, mask, text_of
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -48,8 +48,8 @@ def _filtered(words: tuple[str, ...], pattern: str, *, inverted: bool) -> tuple[
 
 def read_shell(text: str, scope: Scope, feed: Feed = NO_FEED) -> None:
     """Adds the effects of a command line to the scope, which afterwards holds the state it leaves."""
-    raw = text.encode("utf-8", "surrogateescape")
-    if scope.depth > MAX_DEPTH or len(raw) > MAX_TEXT_BYTES or b"\x00" in raw:
+    raw = mask(text)
+    if raw is None or scope.depth > MAX_DEPTH or len(raw) > MAX_TEXT_BYTES or b"\x00" in raw:
         scope.opaque(text)
         return
     root = _parser().parse(raw).root_node
@@ -58,7 +58,7 @@ def read_shell(text: str, scope: Scope, feed: Feed = NO_FEED) -> None:
         # The grammar lacks extended globs; read as "*" they stand for more than they are, never for less.
         widened = _EXTGLOB.sub("*", text)
         if widened != text:
-            root = _parser().parse(widened.encode("utf-8", "surrogateescape")).root_node
+            root = _parser().parse(mask(widened) or b"").root_node
     Interpreter(feed).statements(root, scope)
 
 

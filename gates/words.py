@@ -31,7 +31,27 @@ _GLOBS = {"*": STAR, "?": QUERY, "[": BRACKET}
 
 def text_of(node: Node) -> str:
     """The source text of a node."""
-    return (node.text or b"").decode("utf-8", "surrogateescape")
+    return unmask(node.text or b"")
+
+
+def mask(text: str) -> bytes | None:
+    """The text in ASCII for the parser; None when it cannot be told from a masked one.
+
+    tree-sitter-bash hands characters to C's `isalpha` and its like, whose tables end at 255: a character
+    beyond crashed the process (measured). Each that is not ASCII therefore becomes a word of letters.
+    """
+    if _MASKED.search(text):
+        return None
+    return _NOT_ASCII.sub(lambda match: f"QZ{ord(match[0]):x}ZQ", text).encode("ascii")
+
+
+def unmask(raw: bytes) -> str:
+    """The original of a part of a masked text."""
+    return _MASKED.sub(lambda match: chr(int(match[1], 16)), raw.decode("ascii", "surrogateescape"))
+
+
+_MASKED = re.compile(r"QZ([0-9a-f]{2,6})ZQ")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def fields(node: Node, scope: Scope, substitute: Substitution) -> list[Word]:
@@ -137,7 +157,7 @@ def _concatenated(node: Node, scope: Scope, substitute: Substitution, *, quoted:
             continue
         if child.start_byte > position:
             gap = source[position - node.start_byte : child.start_byte - node.start_byte]
-            pieces.append((gap.decode("utf-8", "surrogateescape"),))
+            pieces.append((unmask(gap),))
         if child.is_named:
             values = _values(child, scope, substitute)
             if not quoted and child.type not in ("string", "raw_string", "ansi_c_string", "word", "number"):
@@ -149,7 +169,7 @@ def _concatenated(node: Node, scope: Scope, substitute: Substitution, *, quoted:
         position = child.end_byte
     if stop > position:
         gap = source[position - node.start_byte : stop - node.start_byte]
-        pieces.append((gap.decode("utf-8", "surrogateescape"),))
+        pieces.append((unmask(gap),))
     if not pieces:
         return ("",)
     if sum(max(map(len, piece)) for piece in pieces) > MAX_VALUE_CHARS:

@@ -27,6 +27,9 @@ def call(command: str) -> ToolCall:
 
 @given(texts)
 @example("$(" * 200)
+@example("{\U000a38ed")
+@example("i8\x07}\xdc{\U000ddfec\x99\x7fw\xdb\u29db\x9d\U0009efde\xd1")
+@example("QZe9ZQ QZffffffZQ")
 @example("f() { f; }; f")
 @example("f() { f; f; f; }; f")
 @example("f() { g; }; g() { f; }; f")
@@ -52,3 +55,16 @@ def test_reading_a_command_is_deterministic(command: str) -> None:
 def test_removal_outside_is_seen_behind_any_prefix(prefix: str, target: str) -> None:
     closing = {"(cd / ; ": ")", "$(": ")", "if true; then ": "; fi"}.get(prefix, "")
     assert JUDGE.decide(call(f"{prefix}rm -rf {target}{closing}")).decision == "deny"
+
+
+def test_names_that_are_not_ascii_are_read_as_they_are(tmp_path: Path) -> None:
+    rule = '[[policy.rule]]\nid = "r"\neffect = "deny"\naction = ["fs.delete"]\npaths = ["caf\u00e9/**"]\n'
+    policy = Policy.parse(rule.encode(), source="base")
+    for command in (
+        "rm -rf caf\u00e9",
+        "cd caf\u00e9 && rm \U0001f600",
+        'rm "caf\u00e9/a\u4e00 b"',
+        "rm caf\u00e9/a\u4e00*",
+    ):
+        shell = ToolCall("Bash", "shell", "1", None, None, None, tmp_path, {}, command=command)
+        assert policy.decide(shell, Places.of(tmp_path)).decision == "deny", command
