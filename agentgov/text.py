@@ -1,8 +1,9 @@
 r"""Text from outside made safe to print, and byte names made safe to write as JSON.
 
-Rules: what an agent, a file name or a payload says never reaches a terminal as a control: escape sequences
-are removed, every other control, bidi or invisible character is shown as a backslash escape; bytes that are
-not UTF-8 are shown as `\xNN`. A name that is not UTF-8 is kept exactly, as `{"b64": ...}`.
+Rules: what an agent, a file name or a payload says never reaches a terminal as a control: every control, bidi
+or invisible character is shown as a backslash escape; bytes that are not UTF-8 are shown as `\xNN`. Nothing
+is left out of what a person judges, for a shell runs what stands inside an escape sequence; only a tool's
+output is rid of its sequences, mostly colours. A name that is not UTF-8 is kept exactly, as `{"b64": ...}`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800")
 _ELLIPSIS = "..."
 
 
-def printable(value: str | bytes, *, limit: int | None = None, newlines: bool = False) -> str:
+def printable(
+    value: str | bytes, *, limit: int | None = None, newlines: bool = False, strip: bool = False
+) -> str:
     """Return `value` as text that is safe on a reviewer's terminal.
 
     Args:
         value: Text, or bytes that should be UTF-8.
         limit: The most characters to return; a longer text ends in "...".
         newlines: Keep line feeds and tabs as they are; otherwise they are escaped.
+        strip: Remove whole escape sequences instead of showing them; not for what a person judges.
 
     Returns:
         Text without controls, escape sequences, bidi controls, zero-width characters or surrogates.
@@ -41,7 +45,8 @@ def printable(value: str | bytes, *, limit: int | None = None, newlines: bool = 
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
     if text.isascii() and text.isprintable():
         return _cut(text, limit)
-    text = _SEQUENCE.sub("", text)
+    if strip:
+        text = _SEQUENCE.sub("", text)
     return _cut("".join(_shown(char, newlines) for char in text), limit)
 
 

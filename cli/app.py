@@ -95,9 +95,9 @@ app = typer.Typer(
     cls=LazyGroup,
     name="agentgov",
     rich_markup_mode=None,
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: agentgov demo     then: agentgov run -- claude -p 'fix the failing test'",
+    epilog="Start with: agentgov demo     then: agentgov run -- claude",
 )
 
 
@@ -111,6 +111,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", help="Print the version.", callback=_print_version, is_eager=True
     ),
@@ -120,6 +121,9 @@ def root(
     `agentgov run -- AGENT...` wraps any agent; every call it makes is signed into a record kept in
     .git/agentgov, can be refused by rules, verified later, and rolled back.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(int(ExitCode.USAGE))
 
 
 def report_error(error: AgentgovError) -> None:
@@ -163,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "agentgov"
-        report_error(UsageError(error.format_message(), id="AG0308", hint=f"{command} --help"))
+        said = error.format_message().replace(": Value error, ", ": ")
+        report_error(UsageError(said, id="AG0308", hint=f"{command} --help"))
         return int(ExitCode.USAGE)
     return result if isinstance(result, int) else int(ExitCode.OK)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from agentgov.cli.rollback import plan_json
 from agentgov.cli.screen import notes, plural, print_json, results
 from agentgov.cli.session import Session
 from agentgov.text import printable
@@ -38,13 +39,19 @@ def command(
     with session.settled(record) as (work, run):
         application = bringing.plan_apply(work, run)
         if dry_run:
-            results().block("\n".join(application.plan.lines()) or "nothing would change")
+            if as_json:
+                print_json({"v": 1, "run": run.run, **plan_json(application.plan)})
+            else:
+                results().block("\n".join(application.plan.lines()) or "nothing would change")
             return
         done = bringing.apply(work, run, application, random=session.random)
     if as_json:
         print_json({"v": 1, "run": run.run, "changed": done.changed, "saved": done.saved})
         return
     out = notes()
+    if not done.changed:
+        out.line(f"agentgov {run.run}: nothing to change: your working tree has it all")
+        return
     out.line(
         f"agentgov {run.run}: {plural(done.changed, 'file')} changed in your working tree, uncommitted",
         "bold",

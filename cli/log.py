@@ -74,6 +74,5 @@ def state_words(view: RunView) -> str:
         return f"landed {view.landed[:7]}"
     if view.state in ("running", "OPEN"):
         return view.state
-    if not view.hooks and view.state == "finished":
-        return "files only"
-    return f"{view.state}, dropped" if view.dropped else view.state
+    state = "files only" if not view.hooks and view.state == "finished" else view.state
+    return f"{state}, dropped" if view.dropped else state

@@ -53,7 +53,7 @@ class RunReporter:
         self._info = info
         self._quiet = info.place == "in-place" and os.isatty(1)
         agent = " ".join(part for part in (info.agent, info.agent_version) if part)
-        branch = (info.base_branch or "detached").removeprefix("refs/heads/")
+        branch = (info.base_branch or "commit").removeprefix("refs/heads/")
         if info.place == "clone":
             where = f"in a copy of {branch} {info.base[:7]}"
             dirty = _counted(info.left_out_dirty, "left out") + _counted(info.included_dirty, "copied")
@@ -113,7 +113,7 @@ def _summary(out: Screen, outcome: RunOutcome) -> None:
     names = ", ".join(_file(file) for file in outcome.files[:SHOWN_FILES])
     more = f" and {len(outcome.files) - SHOWN_FILES} more" if len(outcome.files) > SHOWN_FILES else ""
     lines = f"      {outcome.lines_with_call} of {outcome.lines} changed lines belong to a call"
-    out.line(f"  files   {len(outcome.files):>4}   {names}{more}{lines if outcome.lines else ''}")
+    out.line(f"  files   {len(outcome.files):>4}   {names}{more}{lines if outcome.lines else ''}".rstrip())
     for call in outcome.denied[:SHOWN_DENIED]:
         rules = f"rule {', '.join(call.rules)}" if call.by == "policy" else f"no, by {call.by}"
         where = f", {call.where}" if call.where else ""
@@ -145,7 +145,7 @@ def _counted(count: int, what: str) -> str:
 
 def _file(file: FileTotal) -> str:
     if file.binary:
-        return f"{printable(file.path)} (binary)"
+        return f"{printable(file.path)} ({'binary' if file.kind == 'file' else file.kind})"
     counts = [f"+{file.added}" if file.added else "", f"-{file.deleted}" if file.deleted else ""]
     return " ".join([printable(file.path), *(count for count in counts if count)])
 

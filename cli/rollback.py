@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from agentgov.cli.screen import notes, plural, print_json, results
 from agentgov.cli.session import Session, confirm
 from agentgov.errors import UsageError
+from agentgov.rollback.plan import Plan
 from agentgov.text import encode_name, printable
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON values."""
+    return {
+        "actions": [{"path": encode_name(action.path), "verb": action.verb} for action in plan.actions],
+        "kept": [encode_name(path) for path in plan.kept],
+        "conflicts": [{"path": encode_name(found.path), "reason": found.reason} for found in plan.conflicts],
+    }
 
 
 def command(
@@ -54,15 +64,7 @@ def command(
                         "run": run.run,
                         "target": planned.target,
                         "root": str(run.root),
-                        "actions": [
-                            {"path": encode_name(action.path), "verb": action.verb}
-                            for action in planned.plan.actions
-                        ],
-                        "kept": [encode_name(path) for path in planned.plan.kept],
-                        "conflicts": [
-                            {"path": encode_name(found.path), "reason": found.reason}
-                            for found in planned.plan.conflicts
-                        ],
+                        **plan_json(planned.plan),
                     }
                 )
             else:

@@ -55,6 +55,15 @@ class Screen:
         for line in text.split("\n"):
             self.line(line)
 
+    def field(self, name: str, text: str, limit: int | None = None) -> None:
+        """Print a named text of one or many lines, `limit` of them."""
+        lines = text.split("\n")
+        shown = lines if limit is None else lines[:limit]
+        for index, line in enumerate(shown):
+            self.line(f"  {name if index == 0 else '':<9} {line}".rstrip())
+        if len(shown) < len(lines):
+            self.line(f"{'':12}({len(lines) - len(shown)} more lines: --all)")
+
     def diff(self, lines: Iterable[str]) -> None:
         """Print a unified diff, coloured by its first characters."""
         for line in lines:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -128,10 +130,9 @@ def _show_run(
     for entry in run.rollbacks:
         point = ":start" if entry.body["to"] < 0 else f":{entry.body['to']}"
         out.line(f"  then rolled back to {point}")
-    out.line(
-        "one call: agentgov show :N     changes: agentgov diff     back to a call: agentgov rollback :N",
-        "dim",
-    )
+    one = "one call: agentgov show :N     " if calls else ""
+    back = "back to a call: agentgov rollback :N" if calls else "take back: agentgov rollback :start"
+    out.line(f"{one}changes: agentgov diff     {back}", "dim")
 
 
 def _is_plain_read(call: CallView) -> bool:
@@ -164,11 +165,9 @@ def _changed(call: CallView) -> str:
     return lines_of(call.files) + (" shared" if call.shared else "")
 
 
-def lines_of(files: Any) -> str:
+def lines_of(files: Sequence[FileFact]) -> str:
     """`+6 -2`, or how many files when no line can be counted."""
-    added, deleted = sum(file.added for file in files), sum(file.deleted for file in files)
-    words = [f"+{added}" if added else "", f"-{deleted}" if deleted else ""]
-    text = " ".join(word for word in words if word)
+    text = " ".join(_counts(sum(file.added for file in files), sum(file.deleted for file in files)))
     return text or (plural(len(files), "file") if files else "")
 
 
@@ -181,18 +180,20 @@ def _show_call(out: Screen, run: RunRecord, detail: dict[str, Any], *, whole: bo
     out.line(f"  when      {moment}{took}")
     out.line(f"  who       {detail['actor']}" + (f" ({detail['model']})" if detail["model"] else ""))
     out.line(f"  what      {detail['what'] or '(its arguments are not in this clone)'}")
+    for name, value in _arguments(detail):
+        out.field(name, value, OUTPUT_LINES if not whole else None)
     for effect in detail["effects"] or ():
         out.line(f"  would     {effect}")
     reason = detail["reason"] or "no rule matched"
     out.line(f"  verdict   {detail['decision']}: {reason}   rules {detail['policy'][:4]}")
-    if detail["where"]:
+    if detail["rules"] and detail["where"]:
         out.line(f"  rule at   {detail['where']}")
     if detail["denied_by"] not in (None, "policy"):
         out.line(f"  answer    no, by {detail['denied_by']}")
     if detail["files"] is None:
         out.line("  changed   ? (the list of changes is not in this clone)")
     for file in detail["files"] or ():
-        out.line(f"  changed   {file['status']} {_name(file['path'])} {_file_lines(file)}")
+        out.line(f"  changed   {file['status']} {_name(file['path'])} {_file_lines(file)}".rstrip())
     if not detail["files"] and detail["files"] is not None:
         out.line("  changed   nothing")
     if detail["shared"]:
@@ -208,12 +209,35 @@ def _show_output(out: Screen, detail: dict[str, Any], *, whole: bool) -> None:
     if text is None:
         out.line("  output    " + ("none: it did not run" if detail["status"] == "denied" else "none"))
         return
-    lines = printable(text, newlines=True).splitlines()
-    shown = lines if whole else lines[:OUTPUT_LINES]
-    for index, line in enumerate(shown):
-        out.line(("  output    " if index == 0 else "            ") + line)
-    if len(shown) < len(lines):
-        out.line(f"            ({len(lines) - len(shown)} more lines: --all)")
+    limit = None if whole else OUTPUT_LINES
+    for name, value in _parts(text):
+        out.field(name, printable(value, newlines=True, strip=True), limit)
+
+
+def _parts(output: str) -> list[tuple[str, str]]:
+    """A shell's output as what it printed; any other as it is."""
+    try:
+        fields = json.loads(output)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or not isinstance(fields.get("stdout"), str):
+        return [("output", output)]
+    rest = {name: value for name, value in fields.items() if name not in ("stdout", "stderr")}
+    said = [("output", fields["stdout"])]
+    if isinstance(fields.get("stderr"), str):
+        said.append(("stderr", fields["stderr"]))
+    shown = [(name, text.removesuffix("\n")) for name, text in said if text]
+    shown += [(name, json.dumps(value)) for name, value in rest.items() if value not in (None, False, "", [])]
+    return shown or [("output", "nothing")]
+
+
+def _arguments(detail: dict[str, Any]) -> list[tuple[str, str]]:
+    """The arguments that `what` does not say whole, for a person to judge them."""
+    given = detail["input"]
+    if not isinstance(given, dict):
+        return []
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    return [(printable(name), text) for name, text in texts.items() if printable(text) != detail["what"]]
 
 
 def _name(path: Any) -> str:
@@ -225,8 +249,13 @@ def _name(path: Any) -> str:
 
 
 def _file_lines(file: dict[str, Any]) -> str:
-    return "binary" if file["added"] is None else lines_of([_counted(file)])
+    if file["kind"] != "file":
+        return str(file["kind"])
+    words = ["binary"] if file["added"] is None else _counts(file["added"], file["deleted"])
+    if file["executable"] is not None:
+        words.append("executable" if file["executable"] else "not executable any more")
+    return " ".join(words)
 
 
-def _counted(file: dict[str, Any]) -> FileFact:
-    return FileFact(b"", file["status"], file["added"], file["deleted"], False, ())
+def _counts(added: int, deleted: int) -> list[str]:
+    return [word for word in (f"+{added}" if added else "", f"-{deleted}" if deleted else "") if word]

@@ -25,7 +25,8 @@ def summary_of(call: ToolCall) -> str:
         text = call.input.get("subagent_type") or call.input.get("description") or ""
     else:
         text = json.dumps(dict(call.input), ensure_ascii=False)
-    return printable(" ".join(str(text).split()), limit=SUMMARY_LIMIT)
+    # A line feed ends a command: shown as a space it would make the next one look like an argument.
+    return printable(str(text).strip(), limit=SUMMARY_LIMIT)
 
 
 def denial(run: str, n: int, call: ToolCall, verdict: Verdict) -> str:

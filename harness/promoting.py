@@ -9,6 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ from agentgov.ledger.signing import parse_envelope
 from agentgov.ledger.sshsig import PersonKey, sign_statement
 from agentgov.rollback.result import export_to_repo
 from agentgov.text import printable
+
+# The digest of a change that changes nothing.
+_NOTHING = hashlib.sha256().hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +144,7 @@ def approve(
         AgentgovError: There is nothing to approve, no such branch, or ssh-keygen cannot sign.
     """
     bound = bound_result(run)
-    head = work.repo.ref(request.target)
-    if head is None:
-        raise UsageError(f"there is no branch {_short(request.target)}", id="AG0080", hint="--into BRANCH")
+    head = _demand_branch(work, request.target)
     endorsed = own and people.endorse(work, request.state, key)
     adopted = find_policy(work.repo, request.state, bound.body["base"], request.policy_ref)
     saved = _sealed_head(work)
@@ -179,9 +181,11 @@ def promote(work: Workplace, run: SettledRun, request: PromoteRequest) -> Promot
         PolicyDeniedError: AG0081, the rules forbid a changed path.
         BrokenRecordError: AG0082, the record does not verify.
         IncompleteError: AG0082, the record is not complete; AG0077, there is no result.
+        UsageError: AG0080, there is no such branch; AG0085, it has all of it already.
         ConflictError: AG0114 the branch is gone or moved, AG0115 it does not merge, AG0079 not all can land.
     """
     bound = bound_result(run)
+    _demand_branch(work, request.target)
     close_open_landings(work, run)
     adopted = find_policy(work.repo, request.state, bound.body["base"], request.policy_ref)
     asked = landing.LandingRequest(
@@ -199,6 +203,11 @@ def promote(work: Workplace, run: SettledRun, request: PromoteRequest) -> Promot
 
     with tempfile.TemporaryDirectory(dir=open_private_dir(work.repo.layout.run_dir(run.run))) as scratch:
         would = landing.prepare_landing(work.repo, asked, Path(scratch), export)
+    if would.delta == _NOTHING:
+        raise UsageError(
+            f"nothing to land: {_short(request.target)} has all of this result already", id="AG0085",
+            hint=f"git log --grep 'Agent-Run: {run.run}' {_short(request.target)}",
+        )  # fmt: skip
     facts = _facts(work, run, request, adopted, bound, would)
     decision = decide_promotion(facts)
     if not decision.allowed:
@@ -208,6 +217,13 @@ def promote(work: Workplace, run: SettledRun, request: PromoteRequest) -> Promot
     updates = update_work_trees(work.repo, request.target, would.old, commit)
     run.save()
     return Promoted(commit, decision, updates)
+
+
+def _demand_branch(work: Workplace, target: str) -> str:
+    head = work.repo.ref(target)
+    if head is None:
+        raise UsageError(f"there is no branch {_short(target)}", id="AG0080", hint="--into BRANCH")
+    return head
 
 
 def close_open_landings(work: Workplace, run: SettledRun) -> None:
@@ -339,10 +355,10 @@ def _refusal(
             message, id="AG0081", facts=told,
             hint=f"agentgov apply {run.run}        a person may take these changes by hand",
         )  # fmt: skip
-    hints = [
-        f"agentgov approve {run.run} --into {name} -m 'why'        a reviewer runs this, with their own key"
-    ]
-    if facts.review is not None and not facts.review.solo:
+    own_counts = facts.review is None or facts.review.solo
+    who = "yours counts, marked self-approved" if own_counts else "a reviewer runs this, with their own key"
+    hints = [f"agentgov approve {run.run} --into {name} -m 'why'        {who}"]
+    if not own_counts:
         hints.append(
             "you work alone? [review] solo = true on the branch; every such merge is marked self-approved"
         )

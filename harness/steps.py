@@ -22,9 +22,19 @@ class FileChange(Protocol):
         """The path, relative to the workspace."""
 
     @property
+    def old_mode(self) -> int | None:
+        """Git's mode before."""
+
+    @property
+    def new_mode(self) -> int | None:
+        """Git's mode after."""
+
+    @property
     def hunks(self) -> Sequence[Sequence[int]] | None:
         """Old start, old count, new start, new count of each hunk; None for binary files."""
 
+
+_KINDS = {0o040000: "folder", 0o120000: "link", 0o160000: "repository"}
 
 Describe = Callable[[str, str], Sequence[Any]]
 Encode = Callable[[Sequence[Any], Sequence[Any], Mapping[bytes, Sequence[int]]], bytes]
@@ -32,12 +42,13 @@ Encode = Callable[[Sequence[Any], Sequence[Any], Mapping[bytes, Sequence[int]]],
 
 @dataclass(frozen=True, slots=True)
 class FileTotal:
-    """How much a path changed."""
+    """How much a path changed; `kind` is `file`, `folder`, `link` or `repository`."""
 
     path: bytes
     added: int
     deleted: int
     binary: bool
+    kind: str = "file"
 
 
 @dataclass(slots=True)
@@ -59,7 +70,11 @@ def total_of(change: FileChange) -> FileTotal:
     """Sum a path's hunks up."""
     hunks = change.hunks or ()
     return FileTotal(
-        change.path, sum(hunk[3] for hunk in hunks), sum(hunk[1] for hunk in hunks), change.hunks is None
+        change.path,
+        sum(hunk[3] for hunk in hunks),
+        sum(hunk[1] for hunk in hunks),
+        change.hunks is None,
+        _KINDS.get(change.new_mode or change.old_mode or 0, "file"),
     )
 
 

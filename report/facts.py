@@ -20,6 +20,8 @@ from agentgov.ledger.history import CallRecord, RunRecord
 from agentgov.text import decode_name
 
 MAIN_ACTOR = "main"
+_KINDS = {"040000": "folder", "120000": "link", "160000": "repository"}
+_EXECUTABLE = "100755"
 
 
 class PayloadReader(Protocol):
@@ -40,6 +42,8 @@ class FileFact:
         deleted: Lines deleted.
         binary: True when lines cannot be counted.
         calls: The calls it belongs to; empty when nobody's.
+        kind: `file`, `folder` (an empty one), `link` or `repository`.
+        executable: What the executable bit became; None when it did not change.
     """
 
     path: bytes
@@ -48,6 +52,8 @@ class FileFact:
     deleted: int
     binary: bool
     calls: tuple[int, ...]
+    kind: str = "file"
+    executable: bool | None = None
 
 
 def payload_bytes(reader: PayloadReader, run: RunId, digest: str | None) -> bytes | None:
@@ -131,4 +137,11 @@ def _file_fact(item: Mapping[str, Any]) -> FileFact:
         0 if hunks is None else sum(int(hunk[1]) for hunk in hunks),
         hunks is None,
         tuple(int(n) for n in item.get("calls", ())),
+        _KINDS.get(item["new_mode"] or item["old_mode"], "file"),
+        _bit(item),
     )
+
+
+def _bit(item: Mapping[str, Any]) -> bool | None:
+    was, now = item["old_mode"] == _EXECUTABLE, item["new_mode"] == _EXECUTABLE
+    return None if was == now or item["status"] == "D" else now

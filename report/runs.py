@@ -126,6 +126,8 @@ def file_json(file: FileFact) -> dict[str, Any]:
     return {
         "path": encode_name(file.path),
         "status": file.status,
+        "kind": file.kind,
+        "executable": file.executable,
         "added": None if file.binary else file.added,
         "deleted": None if file.binary else file.deleted,
         "calls": list(file.calls),
@@ -245,6 +247,8 @@ def _sum(a: FileFact, b: FileFact) -> FileFact:
         a.deleted + b.deleted,
         a.binary or b.binary,
         tuple(sorted({*a.calls, *b.calls})),
+        b.kind,
+        a.executable if b.executable is None else b.executable,
     )
 
 

@@ -56,6 +56,8 @@ class FakeSnapshots:
 class FakeChange:
     path: bytes
     hunks: Sequence[Sequence[int]] | None = ((0, 0, 1, 1),)
+    old_mode: int | None = 0o100644
+    new_mode: int | None = 0o100644
 
 
 @dataclass

@@ -44,7 +44,13 @@ from agentgov.text import decode_name, encode_name, printable
     ],
 )
 def test_controls_become_harmless(raw: str | bytes, shown: str) -> None:
-    assert printable(raw) == shown
+    assert printable(raw, strip=True) == shown
+
+
+def test_what_a_person_judges_is_shown_whole() -> None:
+    # A shell runs what stands between the escape and its end.
+    assert printable("true \x1b]0;rm -rf x;\x07") == "true \\x1b]0;rm -rf x;\\x07"
+    assert printable("a\x1b[31mb\x9b0m") == "a\\x1b[31mb\\x9b0m"
 
 
 def test_newlines_and_tabs_are_kept_on_request_but_not_returns() -> None:
@@ -55,7 +61,7 @@ def test_a_limit_cuts_with_dots() -> None:
     assert printable("abcdefgh", limit=8) == "abcdefgh"
     assert printable("abcdefgh", limit=6) == "abc..."
     assert printable("abcdefgh", limit=2) == ".."
-    assert printable("\x1b[31mabc", limit=3) == "abc"
+    assert printable("\x1b[31mabc", limit=3, strip=True) == "abc"
 
 
 @given(st.text(st.characters(codec=None)) | st.binary())
