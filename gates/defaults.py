@@ -11,7 +11,7 @@ from agentgov.gates.rules import BUILTIN_PREFIX, OUTSIDE, Rule
 WHERE = "built-in rules"
 
 GOVERNANCE = (
-    ".agentgov.toml",
+    ".agentgov.toml", ".agentgov/**",
     ".git/agentgov/**", ".git/hooks/**", ".git/config", ".git/config.worktree", ".git/info/attributes",
     ".git/commondir",
     "{git}/agentgov/**", "{git}/hooks/**", "{git}/config", "{git}/config.worktree", "{git}/info/attributes",

@@ -3,8 +3,8 @@
 Rules kept here:
 
 - No private key is read: `ssh-keygen` signs.
-- Trust comes from the trust file on the branch in question, never from the work tree and never from what a
-  signature says about itself. Without one, only the key pinned on this machine as the operator's is known.
+- Trust comes from the trust file on the branch in question, never from the work tree (`gates.trust` says who
+  a signature belongs to).
 - The operator's key is the one that this person's own git settings name; a key given by path is somebody
   else's.
 """
@@ -12,13 +12,11 @@ Rules kept here:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agentgov.errors import BrokenRecordError, UntrustedSignerError
 from agentgov.gates.adoption import operator_key, pin_operator_key, read_at
-from agentgov.gates.review import Principal
 from agentgov.git import Repository
 from agentgov.harness.settled import Workplace
 from agentgov.layout import StateHome
@@ -26,10 +24,7 @@ from agentgov.ledger.entry import Draft
 from agentgov.ledger.sshsig import (
     PersonKey,
     find_person_key,
-    parse_sshsig,
     sign_statement,
-    verify_ssh,
-    verify_ssh_alone,
     verify_statement_alone,
 )
 
@@ -58,32 +53,6 @@ def read_trust(repo: Repository, commit: str) -> str | None:
     """Return the trust file of a commit; None when it has none."""
     raw = read_at(repo, commit, TRUST_FILE)
     return None if raw is None else raw.decode("utf-8", "replace")
-
-
-def identify_with(trust: str | None, operator: str | None) -> Callable[[bytes, bytes], Principal | None]:
-    """Return what tells who made a signature.
-
-    Args:
-        trust: The trust file's text.
-        operator: The line of the key pinned on this machine.
-    """
-
-    def identify(message: bytes, raw_signature: bytes) -> Principal | None:
-        try:
-            signature = parse_sshsig(raw_signature)
-            key = verify_ssh_alone(signature, message)
-        except BrokenRecordError:
-            # A signature that is none counts for nobody.
-            return None
-        own = key.line == operator
-        if trust is not None:
-            try:
-                return Principal(verify_ssh(signature, message, trust), is_operator_key=own)
-            except UntrustedSignerError:
-                pass
-        return Principal("operator", is_operator_key=True) if own else None
-
-    return identify
 
 
 def endorse(work: Workplace, state: StateHome, key: PersonKey) -> bool:

@@ -30,6 +30,7 @@ from agentgov.files import open_private_dir
 from agentgov.gates import landing
 from agentgov.gates.adoption import AdoptedPolicy, find_policy, operator_key, protected_targets
 from agentgov.gates.checked_out import TreeUpdate, update_work_trees
+from agentgov.gates.journal import StreamJournal
 from agentgov.gates.places import Places
 from agentgov.gates.promotion import PromotionDecision, PromotionFacts, decide_promotion, is_protected
 from agentgov.gates.review import (
@@ -41,6 +42,7 @@ from agentgov.gates.review import (
     verify_approval,
 )
 from agentgov.gates.tiers import ChangedPath, tier_of
+from agentgov.gates.trust import TrustedPersons
 from agentgov.harness import people
 from agentgov.harness.settled import SettledRun, Workplace
 from agentgov.layout import StateHome
@@ -212,7 +214,15 @@ def promote(work: Workplace, run: SettledRun, request: PromoteRequest) -> Promot
     decision = decide_promotion(facts)
     if not decision.allowed:
         raise _refusal(run, request, facts, decision, would)
-    journal = _Journal(work, run, request, decision, adopted, bound)
+    journal = StreamJournal(
+        work.stream,
+        work.payloads,
+        run.run,
+        policy=adopted.digest,
+        tier=decision.tier,
+        approvals=decision.used,
+        self_approved=decision.self_approved,
+    )
     commit = landing.land(work.repo, would, asked, journal, self_approved=decision.self_approved)
     updates = update_work_trees(work.repo, request.target, would.old, commit)
     run.save()
@@ -230,13 +240,21 @@ def close_open_landings(work: Workplace, run: SettledRun) -> None:
     """Enter what became of a landing that a crash interrupted."""
     for attempt in run.record.promotions:
         if attempt.outcome is None:
-            _close(work, run.record, attempt, run)
+            _close(work, run.record, attempt)
 
 
-def _close(work: Workplace, record: RunRecord, attempt: Promotion, run: SettledRun) -> None:
+def _close(work: Workplace, record: RunRecord, attempt: Promotion) -> None:
     body = attempt.intent.body
     target = work.payloads.get(record.run, body["target"])
-    journal = _Outcome(work, run)
+    journal = StreamJournal(
+        work.stream,
+        work.payloads,
+        record.run,
+        policy=body["policy"],
+        tier=body["tier"],
+        approvals=body["approvals"],
+        self_approved=body["self_approved"],
+    )
     if target is None:
         journal.failed("target-unknown")
         return
@@ -267,7 +285,9 @@ def _facts(
         base_is_head=would.base_is_head,
         tier=tier_of(changes),
         review=adopted.review,
-        approvals=_approvals(run, people.identify_with(trust, operator_key(work.repo, request.state))),
+        approvals=_approvals(
+            run, TrustedPersons(trust or "", operator_key(work.repo, request.state)).identify
+        ),
         operators=frozenset({request.operator_email} if request.operator_email else ()),
         agents=frozenset({str(run.record.start.body["agent"])} if run.record.start is not None else ()),
         policy=adopted.digest,
@@ -363,63 +383,6 @@ def _refusal(
             "you work alone? [review] solo = true on the branch; every such merge is marked self-approved"
         )
     return ApprovalMissingError(message, id="AG0110", facts=told, hint=hints)
-
-
-class _Outcome:
-    """Enters what became of a landing."""
-
-    def __init__(self, work: Workplace, run: SettledRun) -> None:
-        self._work = work
-        self._run = run
-
-    def intent(self, would: landing.Landing) -> None:
-        """There is an intent already."""
-        raise UsageError("this landing was announced already", id="AG0083")
-
-    def seal(self) -> Checkpoint:
-        """Save the record and return its signed head."""
-        return _sealed_head(self._work)
-
-    def done(self, commit: str) -> None:
-        """Enter that the branch was moved."""
-        self._run.enter([Draft("promote.done", self._run.run, {"commit": commit})])
-
-    def failed(self, reason: str) -> None:
-        """Enter that it was not."""
-        self._run.enter([Draft("promote.failed", self._run.run, {"reason": reason})])
-
-
-class _Journal(_Outcome):
-    """Enters a landing from its intent on."""
-
-    def __init__(
-        self,
-        work: Workplace,
-        run: SettledRun,
-        request: PromoteRequest,
-        decision: PromotionDecision,
-        adopted: AdoptedPolicy,
-        bound: Entry,
-    ) -> None:
-        super().__init__(work, run)
-        self._request, self._decision, self._adopted, self._bound = request, decision, adopted, bound
-
-    def intent(self, would: landing.Landing) -> None:
-        """Enter what is about to happen."""
-        target = self._work.payloads.put(self._run.run, "args", "target", self._request.target.encode())
-        body = {
-            "approvals": list(self._decision.used),
-            "base": would.base,
-            "delta": self._bound.body["delta"],
-            "head": would.result_commit,
-            "old": would.old,
-            "policy": self._adopted.digest,
-            "result": would.result_tree,
-            "self_approved": self._decision.self_approved,
-            "target": target,
-            "tier": self._decision.tier,
-        }
-        self._run.enter([Draft("promote.intent", self._run.run, body)])
 
 
 def _sealed_head(work: Workplace) -> Checkpoint:
