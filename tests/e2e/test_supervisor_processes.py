@@ -107,9 +107,11 @@ def test_signals_are_back_to_normal_and_no_descriptor_leaks(tmp_path: Path) -> N
     end(start(tmp_path, "sh", "-c", script))
     for line in (tmp_path / "signals").read_text().splitlines():
         name, raw_mask = line.split()
+        # posix_spawn of the C library may leave those ignored that it keeps for itself (32 and 33).
+        numbers = {number for number in signal.valid_signals() if int(raw_mask, 16) >> (number - 1) & 1}
         # SIGHUP stays ignored where it is for this process too (nohup).
-        kept = 1 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else 0
-        assert int(raw_mask, 16) & ~kept == 0, name
+        kept = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        assert numbers <= kept, name
     assert {int(word) for word in (tmp_path / "fds").read_text().split()} <= {0, 1, 2, 3}
 
 
