@@ -11,7 +11,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from agentgov.gates.adoption import operator_key, pin_operator_key, read_at
 from agentgov.git import Repository
 from agentgov.harness.settled import Workplace
 from agentgov.layout import StateHome
+from agentgov.ledger.endorsement import PAYLOAD_TYPE, endorsement_payload
 from agentgov.ledger.entry import Draft
 from agentgov.ledger.sshsig import (
     PersonKey,
@@ -29,7 +29,6 @@ from agentgov.ledger.sshsig import (
 )
 
 TRUST_FILE: Final = ".agentgov/allowed_signers"
-ENDORSEMENT_TYPE: Final = "application/vnd.agentgov.endorsement.v1+json"
 _DEFAULT_KEYS: Final = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")
 
 
@@ -66,14 +65,8 @@ def endorse(work: Workplace, state: StateHome, key: PersonKey) -> bool:
     """
     if operator_key(work.repo, state) is not None:
         return False
-    statement = {
-        "v": 1,
-        "log": work.stream.origin,
-        "public_key": work.stream.public_key.hex(),
-        "roots": _root_commits(work.repo),
-    }
-    payload = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode("ascii")
-    envelope = sign_statement(key, ENDORSEMENT_TYPE, payload)
+    payload = endorsement_payload(work.stream.origin, work.stream.public_key.hex(), _root_commits(work.repo))
+    envelope = sign_statement(key, PAYLOAD_TYPE, payload)
     (public,) = verify_statement_alone(envelope)
     work.stream.append(
         [Draft("stream.endorse", None, {"envelope": envelope.to_body()})], work.stream.log_signer()

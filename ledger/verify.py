@@ -19,10 +19,12 @@ from typing import Final
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.ids import RunId
 from agentgov.ledger.chain import NO_LEAF, LeafHash, leaf_hash, verify_link
+from agentgov.ledger.endorsement import verify_endorsement
 from agentgov.ledger.entry import SignedEntry, parse_entry
 from agentgov.ledger.keyring import Keyring
 from agentgov.ledger.merkle import Frontier, verify_inclusion
 from agentgov.ledger.seal import Seal
+from agentgov.ledger.sshsig import SshPublicKey
 from agentgov.ledger.verify_evidence import ALL_CLASSES, Evidence, FindMissing, Payloads
 from agentgov.ledger.verify_report import Check, Code, Finding, Head, Level, Report, Status
 from agentgov.ledger.verify_rules import RunRules
@@ -43,7 +45,11 @@ _CODES: Final[dict[str, Code]] = {
     "AG0017": "missing",
     "AG0018": "object",
     "AG0210": "key",
+    "AG0217": "signature",
+    "AG0218": "signature",
     "AG0227": "key",
+    "AG0283": "signature",
+    "AG0284": "missing",
     "AG0211": "signature",
     "AG0220": "signature",
     "AG0271": "snapshots",
@@ -113,6 +119,7 @@ class _Verification:
         self._rules = RunRules()
         self._frontier = Frontier()
         self._leaf: LeafHash = NO_LEAF
+        self._endorsed: list[SshPublicKey] = []
         self._log = ""
         self._key = ""
         self._at_pin: tuple[str, str] | None = None
@@ -133,7 +140,7 @@ class _Verification:
         if whole and not report.entries:
             self._check_gone()
         elif whole:
-            self._check_torn(tail)
+            self._check_tail(tail)
             self._check_memory(stream)
             self._check_evidence()
             self._check_open()
@@ -200,6 +207,8 @@ class _Verification:
             if entry.body["continues"] is not None:
                 earlier = entry.body["continues"]
                 self._report.notes.append(f"continues {earlier['log']} after its {earlier['size']} entries")
+        elif entry.kind == "stream.endorse":
+            self._endorsed += verify_endorsement(entry.body, self._log, self._key)
         elif entry.kind == "log.recovered":
             self._report.notes.append(f"a crash tore {entry.body['torn_bytes']} bytes before entry {seq}")
         self._leaf = leaf_hash(line)
@@ -244,6 +253,11 @@ class _Verification:
         self._add(
             "signatures", "ok", f"{count} of {count}; signed by this record's key and the keys it delegated"
         )
+        names = dict.fromkeys(key.fingerprint for key in self._endorsed)
+        if names:
+            self._add("signer", "ok", f"a person stands behind this record's key: {', '.join(names)}")
+        else:
+            self._add("signer", "--", "this record's key, trusted on first use; nobody stands behind it yet")
         if report.sealed:
             rest = f", {count - report.sealed} after it" if count > report.sealed else ""
             self._add("saved", "ok", f"signed head over entries 0-{report.sealed - 1} holds{rest}")
@@ -262,7 +276,18 @@ class _Verification:
         self._add("chain", "incomplete" if finding.code == "missing" else "broken", finding.why)
         self._report.findings.append(finding)
 
-    def _check_torn(self, tail: RawTail) -> None:
+    def _check_tail(self, tail: RawTail) -> None:
+        count = self._report.entries
+        if tail.newest is not None and tail.newest > count:
+            # The next file is begun when those before it are whole: its name tells how many there were.
+            why = f"entries {count} to {tail.newest - 1} are missing"
+            self._add("tail", "broken", why)
+            self._report.findings.append(Finding("order", why, count, error_id="AG0205"))
+        for why in tail.gaps:
+            self._add("tail", "incomplete", why)
+            self._report.findings.append(
+                Finding("missing", f"{why}: entries may be", count, error_id="AG0283")
+            )
         if tail.torn:
             why = f"{len(tail.torn)} bytes of half a line stand at its end"
             self._report.findings.append(Finding("torn", why, self._report.entries, error_id="AG0279"))

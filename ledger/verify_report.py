@@ -282,6 +282,10 @@ _EXPLAINED: Final = {
         "Each entry holds the SHA-256 of the one before it, and its own number. Nobody who cannot "
         "compute collisions can take one out, put one in, or change one, and keep the rest."
     ),
+    "signer": (
+        "A person's SSH key can sign that this record's key is theirs; agentgov approve does it once. Until "
+        "then the first key seen on this machine is trusted, because there is nobody to ask."
+    ),
     "signatures": (
         "Each entry is signed with Ed25519, by this clone's log key or by a key that it delegated to "
         "one run. Someone who holds the log key could still write the whole record anew: only a pin "
