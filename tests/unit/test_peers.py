@@ -14,9 +14,7 @@ from agentgov.harness.peers import is_descendant, is_own_user, parent_of, peer_o
     ("pid", "ancestor", "expected"),
     [(5, 5, True), (7, 5, True), (9, 5, False), (8, 5, None), (0, 5, None), (1, 5, False)],
 )
-def test_descent_is_followed_and_unknown_is_not_a_no(
-    pid: int, ancestor: int, expected: bool | None
-) -> None:
+def test_descent_is_followed_and_unknown_is_not_a_no(pid: int, ancestor: int, expected: bool | None) -> None:
     parents = {7: 6, 6: 5, 5: 1, 9: 1}
     assert is_descendant(pid, ancestor, parents.get) is expected
 
