@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import tomli_w
 import typer
 
 from agentgov.cli.screen import Screen, results
@@ -33,25 +34,24 @@ CUSTOMERS = "id,name\n1,Ada\n2,Grace\n3,Edsger\n"
 PRICES = "def total(items):\n    return sum(items) / len(items)\n"
 FIXED = "def total(items):\n    return sum(items) / max(1, len(items))\n"
 TEST = "from prices import total\n\n\ndef test_empty():\n    assert total([]) == 0\n"
-RULES = """\
-[paths]
-important = ["important/**"]
-
-[[policy.rule]]
-id = "keep-important"
-effect = "deny"
-action = ["fs.delete"]
-paths = ["@important"]
-reason = "customers' data"
-match = ["rm -rf important/"]
-not_match = ["ls important/"]
-
-[protect]
-branches = ["main"]
-
-[review]
-required = 1
-"""
+RULES = {
+    "paths": {"important": ["important/**"]},
+    "policy": {
+        "rule": [
+            {
+                "id": "keep-important",
+                "effect": "deny",
+                "action": ["fs.delete"],
+                "paths": ["@important"],
+                "reason": "customers' data",
+                "match": ["rm -rf important/"],
+                "not_match": ["ls important/"],
+            }
+        ]
+    },
+    "protect": {"branches": ["main"]},
+    "review": {"required": 1},
+}
 SCRIPT = [
     {"say": "agent: looking at the failing test"},
     {"tool": "Read", "input": {"file_path": "prices.py"}},
@@ -133,7 +133,7 @@ class _Demo:
         important.mkdir(parents=True)
         (important / "customers.csv").write_text(CUSTOMERS)
         (self._repo / "prices.py").write_text(PRICES)
-        (self._repo / ".agentgov.toml").write_text(RULES)
+        (self._repo / ".agentgov.toml").write_text(tomli_w.dumps(RULES))
         for name in ("you", "reviewer"):
             self._quiet(
                 "ssh-keygen",

@@ -65,18 +65,21 @@ class Screen:
             self.line(f"{'':12}({len(lines) - len(shown)} more lines: --all)")
 
     def diff(self, lines: Iterable[str]) -> None:
-        """Print a unified diff, coloured by its first characters."""
-        for line in lines:
-            style = None
-            if line.startswith("+"):
-                style = "green"
-            elif line.startswith("-"):
-                style = "red"
-            elif line.startswith("@@"):
-                style = "cyan"
-            elif line.startswith(("diff ", "index ", "new file", "deleted file", "old mode", "new mode")):
-                style = "bold"
-            self.line(line, style)
+        """Print a unified diff; on a terminal in colours, with the changed words of a line set off."""
+        shown = [_one_line(line) for line in lines]
+        if self._console is None:
+            self.stream.writelines(f"{line}\n" for line in shown)
+            return
+        from rich.text import Text
+
+        from agentgov.cli.inline import changed_spans
+
+        spans = changed_spans(shown)
+        for index, line in enumerate(shown):
+            text = Text(line, style=_diff_style(line))
+            for start, end in spans.get(index, ()):
+                text.stylize("reverse", start, end)
+            self._console.print(text)
 
     def columns(
         self,
@@ -108,6 +111,17 @@ class Screen:
             self.line(indent + _aligned(header, widths, right), "bold")
         for number, row in enumerate(cells):
             self.line(indent + _aligned(row, widths, right), (styles or {}).get(number))
+
+
+def _diff_style(line: str) -> str:
+    if line.startswith("+"):
+        return "green"
+    if line.startswith("-"):
+        return "red"
+    if line.startswith("@@"):
+        return "cyan"
+    headers = ("diff ", "index ", "new file", "deleted file", "old mode", "new mode")
+    return "bold" if line.startswith(headers) else ""
 
 
 def _one_line(text: str) -> str:
