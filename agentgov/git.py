@@ -170,7 +170,8 @@ class Repository:
         Raises:
             UsageError: AG0016, when it is not a full ref name.
         """
-        result = self.git().run("rev-parse", "--verify", "--quiet", check_refname(name), check=False)
+        # rev-parse would go on looking, and take refs/tags/refs/heads/main for a branch main that is gone.
+        result = self.git().run("show-ref", "--verify", "--hash", check_refname(name), check=False)
         oid = _decode(result.stdout)
         return oid if result.ok and is_oid(oid) else None
 

@@ -9,6 +9,7 @@ from agentgov.cli.session import Session
 from agentgov.cli.verify import verify_here
 from agentgov.errors import ExitCode, UsageError
 from agentgov.gates.landing import Person
+from agentgov.git import branch_ref
 from agentgov.harness.promoting import PromoteRequest
 from agentgov.ledger.history import RunRecord
 from agentgov.report.facts import intent_of, start_facts
@@ -29,7 +30,7 @@ def request_for(
     """Gather what a promotion of `record` would be about.
 
     Raises:
-        UsageError: AG0310, no branch was named and there is no default.
+        UsageError: AG0310, no branch was named and there is no default; AG0016, it cannot be a branch.
     """
     facts = start_facts(record, session.payloads)
     started_on = facts.get("branch")
@@ -45,7 +46,7 @@ def request_for(
         if report.exit_code is not ExitCode.OK:
             problem = (report.exit_code, report.headline())
     return PromoteRequest(
-        target=target if target.startswith("refs/") else f"refs/heads/{target}",
+        target=branch_ref(target),
         state=session.state,
         home=home_folder(),
         started_on=started_on,

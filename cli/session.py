@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentgov.clock import Clock, Random, SystemClock
-from agentgov.errors import AgentgovError, UsageError
+from agentgov.errors import AgentgovError, PolicyDeniedError, UsageError
 from agentgov.git import Repository, discover
 from agentgov.ids import RunId, RunRef, parse_run_ref
 from agentgov.layout import Layout, StateHome
@@ -199,8 +199,10 @@ class Session:
         """A run that is over, and what commands after it work with; nobody else works on it meanwhile.
 
         Raises:
+            PolicyDeniedError: AG0314, an agent asks.
             ConflictError: AG0071, it is still going on.
         """
+        self._demand_person()
         from agentgov.harness.settled import Workplace, settle
         from agentgov.report.facts import start_facts
         from agentgov.rollback.objects import ObjectStore
@@ -214,6 +216,18 @@ class Session:
                 yield work, run
         finally:
             store.close()
+
+    def _demand_person(self) -> None:
+        """Refuse an agent what is a person's to do: to take, take back, approve or land a run."""
+        from agentgov.harness.state import run_above
+
+        run = run_above(self.layout, os.getpid())
+        if run is not None:
+            raise PolicyDeniedError(
+                f"this is for a person to do, and it was asked for from inside run {run}",
+                id="AG0314",
+                hint="run it in a terminal of your own",
+            )
 
     def resolve(self, raw: str | None) -> tuple[RunRecord, RunRef]:
         """Read `RUN`, `RUN:N`, `:N`, `RUN:A..B` or nothing.

@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Literal, get_args
 
 from agentgov.errors import AgentgovError, BrokenRecordError, ConflictError
-from agentgov.files import FileLock, open_private_dir, write_atomic
+from agentgov.files import FileLock, open_private_dir, read_own_file, write_atomic
+from agentgov.harness.peers import is_descendant
 from agentgov.ids import RunId, parse_run_id
 from agentgov.layout import Layout
 
@@ -153,7 +154,7 @@ def read_state(layout: Layout, run: RunId) -> RunState | None:
     """
     path = layout.run_dir(run) / _STATE
     try:
-        raw = path.read_bytes()
+        raw = read_own_file(path)
     except FileNotFoundError:
         return None
     state = RunState.parse(raw, str(path))
@@ -181,6 +182,21 @@ def live_runs(layout: Layout) -> list[RunState]:
     """The runs that have a recorder, oldest first."""
     states = [read_state(layout, run) for run in _unfinished(layout) if is_alive(layout, run)]
     return sorted((state for state in states if state is not None), key=lambda state: state.started_us)
+
+
+def run_above(layout: Layout, pid: int) -> RunId | None:
+    """The run whose recorder a process comes from; whether its lock is held is not asked.
+
+    Whoever can reach our files can remove the lock's name under a living recorder; its process stays above.
+
+    Raises:
+        BrokenRecordError: AG0038, when a run's file is damaged: who is asking can then not be told.
+    """
+    for run in _unfinished(layout):
+        state = read_state(layout, run)
+        if state is not None and is_descendant(pid, state.pid):
+            return run
+    return None
 
 
 def dead_runs(layout: Layout) -> list[RunId]:
