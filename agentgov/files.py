@@ -2,12 +2,14 @@
 
 Rules: a file is replaced whole or not at all, and is on disk when the function returns; a lock is `flock` on
 a file that is never renamed or removed, because a lock on a replaced file is held by nobody; a private folder
-belongs to this user and is not a link.
+belongs to this user and is not a link; what agentgov keeps is read from regular files only, because whoever
+may write beside them may put a link, a device or a FIFO that nobody writes to in their place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,9 +19,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from agentgov.errors import AgentgovError, ConflictError
+from agentgov.errors import AgentgovError, BrokenRecordError, ConflictError
 
 MACHINE_ID_PATHS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+MAX_OWN_FILE_BYTES = 2**30
 _FIRST_WAIT_SECONDS = 0.001
 _LONGEST_WAIT_SECONDS = 0.05
 
@@ -60,6 +63,43 @@ def _temporary(path: Path, mode: int) -> Iterator[tuple[int, Path]]:
         raise
     finally:
         os.close(fd)
+
+
+def open_own_file(path: Path, *, max_bytes: int = MAX_OWN_FILE_BYTES) -> int:
+    """Open a file of agentgov's own for reading, and return its descriptor.
+
+    Raises:
+        FileNotFoundError: There is none.
+        OSError: It cannot be opened.
+        BrokenRecordError: AG0021, when it is a link, a folder, a device, or larger than `max_bytes`.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _not_own(path) from error
+        raise
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
+        os.close(fd)
+        raise _not_own(path)
+    return fd
+
+
+def read_own_file(path: Path, *, max_bytes: int = MAX_OWN_FILE_BYTES) -> bytes:
+    """Return the content of a file of agentgov's own; raises as `open_own_file`."""
+    with os.fdopen(open_own_file(path, max_bytes=max_bytes), "rb") as file:
+        return file.read()
+
+
+def _not_own(path: Path) -> BrokenRecordError:
+    return BrokenRecordError(
+        "this must be a file that agentgov wrote, and is a link, a folder, a device, or far too large",
+        id="AG0021",
+        where=str(path),
+        hint=f"ls -ld {path}",
+    )
 
 
 def open_private_dir(path: Path) -> Path:

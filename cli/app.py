@@ -19,7 +19,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from agentgov.errors import AgentgovError, ExitCode, UsageError
+from agentgov.errors import AgentgovError, BrokenRecordError, ExitCode, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,8 @@ def report_error(error: AgentgovError) -> None:
     if error.where:
         lines.append(f"  at {printable(error.where)}")
     lines += [f"  {printable(fact)}" for fact in error.facts]
-    lines += [f"help: {printable(hint)}" for hint in error.hint]
+    hints = error.hint or (("agentgov verify",) if isinstance(error, BrokenRecordError) else ())
+    lines += [f"help: {printable(hint)}" for hint in hints]
     sys.stderr.write("\n".join(lines) + "\n")
 
 
@@ -164,6 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader went away (`agentgov log | head`). Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
+    except OSError as error:
+        # Whoever may write beside our files may put anything in their place; a full disk ends here too.
+        what = error.strerror or type(error).__name__
+        where = None if error.filename is None else os.fsdecode(error.filename)
+        report_error(AgentgovError(f"a file cannot be read or written: {what}", id="AG0313", where=where))
+        return int(ExitCode.ERROR)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "agentgov"

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from agentgov.config import FILE_NAME, MAX_FILE_BYTES, ReviewTable, Settings
 from agentgov.errors import ConfigError
-from agentgov.files import open_private_dir, write_atomic
+from agentgov.files import open_private_dir, read_own_file, write_atomic
 from agentgov.gates.places import Places
 from agentgov.gates.policy import Judge, Policy, Source, digest_of
 from agentgov.git import Repository
@@ -216,7 +216,7 @@ def _memory(repo: Repository, state: StateHome) -> Path:
 def _remembered(repo: Repository, state: StateHome) -> dict[str, str]:
     path = _memory(repo, state)
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(read_own_file(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

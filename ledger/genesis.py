@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentgov.clock import Clock, Random
 from agentgov.errors import AgentgovError, BrokenRecordError
-from agentgov.files import fsync_dir, open_private_dir, write_atomic
+from agentgov.files import fsync_dir, open_private_dir, read_own_file, write_atomic
 from agentgov.git import Git, Repository
 from agentgov.layout import Layout
 from agentgov.ledger.chain import NO_LEAF, leaf_hash
@@ -116,7 +116,7 @@ def _is_own(layout: Layout, stream_id: str, private: PrivateKey) -> bool:
     segments = list_segments(layout.wal)
     if not segments or segments[0].first != 0:
         return False
-    raw_first = segments[0].path.read_bytes().partition(b"\n")[0]
+    raw_first = read_own_file(segments[0].path).partition(b"\n")[0]
     try:
         signed = parse_record(raw_first, seq=0)
     except BrokenRecordError:
@@ -174,7 +174,7 @@ def _clear_unfinished(layout: Layout) -> None:
     segments: list[Segment] = list_segments(layout.wal)
     if not segments:
         return
-    complete, _ = split_torn(segments[0].path.read_bytes())
+    complete, _ = split_torn(read_own_file(segments[0].path))
     if len(segments) > 1 or segments[0].first != 0 or complete.count(b"\n") > 1:
         raise BrokenRecordError(
             "there are entries, but the file that names their record is gone",

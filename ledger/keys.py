@@ -17,7 +17,7 @@ from typing import Final
 
 from agentgov.clock import Random
 from agentgov.errors import AgentgovError
-from agentgov.files import open_private_dir, write_atomic
+from agentgov.files import open_private_dir, read_own_file, write_atomic
 from agentgov.ids import RunId
 from agentgov.ledger.keyring import LOG_KEY
 from agentgov.ledger.signing import PrivateKey
@@ -128,7 +128,7 @@ class KeyFolder:
             AgentgovError: AG0225, when it is not there, damaged, or open to others.
         """
         try:
-            fd = os.open(self.key_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self.key_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise self._unusable("this clone's signing key cannot be read") from error
         try:
@@ -154,7 +154,7 @@ def read_stream_id(path: Path) -> str | None:
         AgentgovError: AG0225, when the file holds anything else.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_own_file(path)
     except FileNotFoundError:
         return None
     text = raw.decode("ascii", "replace")

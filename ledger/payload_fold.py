@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import FileLock, fsync_dir, open_private_dir
+from agentgov.files import FileLock, fsync_dir, open_own_file, open_private_dir, read_own_file
 from agentgov.git import CatFile, Git, check_oid
 from agentgov.ids import RunId
 from agentgov.layout import Layout
@@ -216,7 +216,7 @@ def fold_files(layout: Layout, folded: FoldedPayloads, run: RunId, suffix: str) 
                     held.append((path, fd))
             batch: list[tuple[str, bytes]] = []
             for path, _ in held:
-                data = path.read_bytes()
+                data = read_own_file(path)
                 # What follows the last LF was torn by a crash and never acknowledged.
                 batch.append((path.stem, data[: data.rfind(b"\n") + 1]))
                 if sum(len(records) for _, records in batch) >= _BATCH_BYTES:
@@ -240,7 +240,7 @@ def _move(
 
 def _lock_if_free(path: Path) -> int | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = open_own_file(path)
     except FileNotFoundError:
         return None
     try:

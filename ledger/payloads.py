@@ -25,7 +25,7 @@ from typing import Final, Literal
 
 from agentgov.clock import Random
 from agentgov.errors import BrokenRecordError, UsageError
-from agentgov.files import fsync_dir, open_private_dir
+from agentgov.files import fsync_dir, open_own_file, open_private_dir
 from agentgov.ids import RunId
 from agentgov.layout import Layout
 from agentgov.ledger.payload_fold import FoldedPayloads, fold_files, record_places
@@ -262,7 +262,7 @@ class PayloadStore:
             place = known.places.get(digest)
             if place is not None:
                 try:
-                    with path.open("rb") as file:
+                    with os.fdopen(open_own_file(path), "rb") as file:
                         file.seek(place[0])
                         return file.read(place[1])
                 except FileNotFoundError:
@@ -298,7 +298,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _read_new(path: Path, known: _Loose) -> None:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_own_file(path), "rb") as file:
             file.seek(known.read)
             data = file.read()
         for digest, at, length in record_places(data):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import FileLock, write_atomic
+from agentgov.files import FileLock, read_own_file, write_atomic
 from agentgov.ledger import canonical
 
 VERSION: Final = 1
@@ -80,7 +80,7 @@ def read_pin(path: Path) -> Pin | None:
         BrokenRecordError: AG0229, when the file is no pin.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_own_file(path)
     except FileNotFoundError:
         return None
     return parse_pin(raw, where=str(path))

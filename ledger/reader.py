@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import FileLock
+from agentgov.files import FileLock, read_own_file
 from agentgov.git import Git, Repository
 from agentgov.ledger.chain import NO_LEAF
 from agentgov.ledger.disk import disk_errors
@@ -114,7 +114,7 @@ class Reader:
             seal = self.store.newest()
             segments = []
             for segment in list_segments(self._layout.wal):
-                segments.append(RawSegment(segment.first, *split_torn(segment.path.read_bytes())))
+                segments.append(RawSegment(segment.first, *split_torn(read_own_file(segment.path))))
         return RawRecord(seal, tuple(segments))
 
     def seals(self, commit: str | None) -> Iterator[Seal]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import fsync_dir, open_private_dir, write_atomic
+from agentgov.files import fsync_dir, open_private_dir, read_own_file, write_atomic
 from agentgov.ledger.chain import NO_LEAF, LeafHash, leaf_hash, verify_link
 from agentgov.ledger.entry import SignedEntry
 from agentgov.ledger.merkle import Frontier
@@ -90,7 +90,7 @@ def read_unsealed(folder: Path, sealed: Sealed, origin: str) -> Unsealed:
                 id="AG0222",
                 where=str(segment.path),
             )
-        complete, torn = split_torn(segment.path.read_bytes())
+        complete, torn = split_torn(read_own_file(segment.path))
         for raw_record in complete.split(b"\n")[:-1]:
             signed = parse_record(raw_record, seq=size)
             verify_place(signed, size, leaf, origin)
@@ -124,7 +124,7 @@ def drop_sealed(folder: Path, sealed: Sealed, store: SealStore) -> None:
     ends = [segment.first for segment in segments[1:]] + [sealed.size]
     for segment, end in zip(stale, ends, strict=False):
         expected = b"".join(known[segment.first - stale[0].first : end - stale[0].first])
-        if end > sealed.size or segment.path.read_bytes() != expected:
+        if end > sealed.size or read_own_file(segment.path) != expected:
             raise BrokenRecordError(
                 "this differs from what was sealed",
                 id="AG0220",
@@ -156,7 +156,7 @@ def torn_at(root: Path, seq: int) -> list[tuple[int, str]]:
     prefix = f"{seq:016d}-"
     found = []
     for path in sorted(folder.glob(f"{prefix}*")):
-        torn = path.read_bytes()
+        torn = read_own_file(path)
         found.append((len(torn), hashlib.sha256(torn).hexdigest()))
     return found
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentgov.errors import BrokenRecordError
+from agentgov.files import read_own_file
 from agentgov.ledger.chain import LeafHash
 from agentgov.ledger.checkpoint import Checkpoint, sign_checkpoint
 from agentgov.ledger.entry import SignedEntry, parse_entry
@@ -106,7 +107,7 @@ class Sealing:
         for segment in closed:
             if segment.first < sealed.size:
                 continue
-            complete, torn = split_torn(segment.path.read_bytes())
+            complete, torn = split_torn(read_own_file(segment.path))
             if segment.first != size or torn:
                 raise BrokenRecordError(
                     "a closed part of the record is not whole", id="AG0220", where=str(segment.path)

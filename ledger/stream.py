@@ -96,11 +96,13 @@ class Stream:
         """
         layout = repository.layout
         with disk_errors(layout.root):
+            keys = KeyFolder.of(state.keys, repository.common_dir, machine or machine_id())
             if not create and not cls.exists(repository):
+                # Raises when one was begun here: then it was removed.
+                genesis.find_stream(layout, keys)
                 raise genesis.no_record(layout)
             layout.create()
             state.create()
-            keys = KeyFolder.of(state.keys, repository.common_dir, machine or machine_id())
             with FileLock(layout.lock):
                 stream_id = genesis.find_stream(layout, keys)
                 if stream_id is None:

@@ -144,6 +144,7 @@ class _Verification:
             self._check_memory(stream)
             self._check_evidence()
             self._check_open()
+            self._check_gaps(tail)
         self._set_level(whole)
         return report
 
@@ -283,14 +284,16 @@ class _Verification:
             why = f"entries {count} to {tail.newest - 1} are missing"
             self._add("tail", "broken", why)
             self._report.findings.append(Finding("order", why, count, error_id="AG0205"))
-        for why in tail.gaps:
-            self._add("tail", "incomplete", why)
-            self._report.findings.append(
-                Finding("missing", f"{why}: entries may be", count, error_id="AG0283")
-            )
         if tail.torn:
             why = f"{len(tail.torn)} bytes of half a line stand at its end"
             self._report.findings.append(Finding("torn", why, self._report.entries, error_id="AG0279"))
+
+    def _check_gaps(self, tail: RawTail) -> None:
+        for why in tail.gaps:
+            self._add("tail", "incomplete", why)
+            self._report.findings.append(
+                Finding("missing", f"{why}: entries may be", self._report.entries, error_id="AG0283")
+            )
 
     def _check_memory(self, stream: str | None) -> None:
         """Compare with the pin, the own key and the own record."""

@@ -14,12 +14,12 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import machine_id
+from agentgov.files import machine_id, read_own_file
 from agentgov.git import Git, Repository
 from agentgov.layout import Layout, StateHome
 from agentgov.ledger.keys import KeyFolder, read_stream_id
@@ -48,11 +48,15 @@ class RawTail:
         records: Whole records in the order of the files.
         torn: Bytes after the last line feed of the last file.
         fault: What is wrong with the files themselves; the records up to there are given all the same.
+        newest: The number that names the newest file; None when there is none, or none was looked for.
+        gaps: Files that every record has and this one lacks, in words.
     """
 
     records: list[RawRecord]
     torn: bytes = b""
     fault: BrokenRecordError | None = None
+    newest: int | None = None
+    gaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,11 @@ class RepositorySource:
         if self._fetched is not None:
             return RawTail([])
         with _quiet(self._layout):
-            return read_tail(self._layout.wal)
+            tail = read_tail(self._layout.wal)
+            gaps = [] if tail.newest is not None else ["the files of entries that are not saved yet are gone"]
+            if self._known is not None and not self._layout.stream_file.exists():
+                gaps.append("the file that names this record is gone")
+        return replace(tail, gaps=tuple(gaps))
 
     def seals(self) -> Iterator[Seal]:
         """Yield the seals, the oldest first."""
@@ -160,7 +168,7 @@ class RepositorySource:
 def _quiet(layout: Layout) -> Iterator[None]:
     """Hold the append lock while reading; a record without one has no writer."""
     try:
-        fd = os.open(layout.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(layout.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         yield
         return
@@ -175,12 +183,16 @@ def read_tail(folder: Path) -> RawTail:
     """Read the files of entries that are not sealed; what is wrong with them is returned, not raised."""
     records: list[RawRecord] = []
     torn = b""
+    newest: int | None = None
     for segment in list_segments(folder) if folder.is_dir() else []:
+        newest = segment.first
         try:
-            data = segment.path.read_bytes()
+            data = read_own_file(segment.path)
         except FileNotFoundError:
             # Sealed and removed meanwhile: the ref, which is read later, holds it.
             continue
+        except BrokenRecordError as error:
+            return RawTail(records, fault=error)
         if torn:
             return RawTail(records, fault=_fault("the line before it is torn", segment.first))
         complete, torn = split_torn(data)
@@ -189,7 +201,7 @@ def read_tail(folder: Path) -> RawTail:
             if not tab:
                 return RawTail(records, fault=_fault("this line has no signature", seq))
             records.append(RawRecord(seq, line, raw_signature))
-    return RawTail(records, torn)
+    return RawTail(records, torn, newest=newest)
 
 
 def _fault(what: str, seq: int) -> BrokenRecordError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import fsync_dir
+from agentgov.files import MAX_OWN_FILE_BYTES, fsync_dir
 from agentgov.ledger import canonical
 from agentgov.ledger.entry import SignedEntry, parse_entry
 
@@ -51,7 +51,8 @@ def newest_segment(folder: str) -> int:
 def create_segment(folder: Path, first: int) -> Segment:
     """Start an empty segment, durably; nothing happens when it is there and empty."""
     segment = Segment(first, folder / f"{first:016d}")
-    fd = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(segment.path, flags, 0o600)
     os.close(fd)
     fsync_dir(folder)
     return segment
@@ -147,7 +148,13 @@ class Tail:
             raise self._replaced("the file is another one")
 
     def read_new(self, size: int) -> bytes:
-        """Return what stands between memory and `size`."""
+        """Return what stands between memory and `size`.
+
+        Raises:
+            BrokenRecordError: AG0221, when no writer can have written it.
+        """
+        if size - self.size > MAX_OWN_FILE_BYTES:
+            raise self._replaced("it became far too large")
         out = b""
         while len(out) < size - self.size:
             part = os.pread(self._fd, size - self.size - len(out), self.size + len(out))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import fsync_dir, write_atomic
+from agentgov.files import fsync_dir, read_own_file, write_atomic
 from agentgov.rollback.trees import Node
 from agentgov.rollback.worktree import check_path
 from agentgov.text import decode_name, encode_name
@@ -124,7 +124,7 @@ def read_journal(path: Path) -> tuple[Phase, Journal] | None:
         BrokenRecordError: AG0173, when it is not one that `write_journal` wrote.
     """
     try:
-        raw_bytes = path.read_bytes()
+        raw_bytes = read_own_file(path)
     except FileNotFoundError:
         return None
     try:

@@ -11,7 +11,8 @@ import os
 import struct
 from pathlib import Path
 
-from agentgov.files import write_atomic
+from agentgov.errors import BrokenRecordError
+from agentgov.files import read_own_file, write_atomic
 from agentgov.rollback.nodes import SIGNATURE_SIZE, DirNode, is_racy
 from agentgov.rollback.treeform import digest_size
 
@@ -26,8 +27,8 @@ def load(path: Path, root: os.stat_result, object_format: str) -> Seed:
     """Return folder -> name -> record, empty when there is no usable cache."""
     head = _head(root, object_format)
     try:
-        raw = path.read_bytes()
-    except OSError:
+        raw = read_own_file(path)
+    except (OSError, BrokenRecordError):
         return {}
     body = raw[_CHECK_BYTES:]
     if not body.startswith(head) or hashlib.sha256(body).digest() != raw[:_CHECK_BYTES]:
