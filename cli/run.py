@@ -12,7 +12,8 @@ import typer
 from agentgov.cli.reporting import JsonReporter, RunReporter
 from agentgov.cli.session import state_home
 from agentgov.clock import SystemClock
-from agentgov.errors import UsageError
+from agentgov.errors import AgentgovError, RunFailedError, UsageError
+from agentgov.harness.process import NotExecutableError, NotFoundError
 from agentgov.harness.request import Deps, Reporter, RunRequest
 from agentgov.harness.run import run_agent
 from agentgov.harness.terminal import is_interactive, plan_ownership
@@ -82,4 +83,13 @@ def command(
     )
     reporter: Reporter = JsonReporter() if as_json else RunReporter()
     deps = Deps(state=state_home(os.environ), clock=SystemClock(), random=os.urandom)
-    raise typer.Exit(run_agent(request, reporter, deps).exit_code)
+    try:
+        outcome = run_agent(request, reporter, deps)
+    except (NotFoundError, NotExecutableError):
+        raise
+    except AgentgovError as error:
+        # The codes of agents pass through; ours must be one apart, as for env and timeout.
+        raise RunFailedError(
+            error.message, id=error.id, where=error.where, hint=error.hint, facts=error.facts
+        ) from error
+    raise typer.Exit(outcome.exit_code)
