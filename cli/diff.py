@@ -13,7 +13,9 @@ from agentgov.errors import UsageError
 from agentgov.git import Git
 from agentgov.ids import RunRef
 from agentgov.ledger.history import RunRecord
-from agentgov.text import encode_name
+from agentgov.rollback.objects import ObjectStore
+from agentgov.rollback.treeform import MODE_DIR, Delta
+from agentgov.text import encode_name, printable
 
 
 def command(
@@ -44,9 +46,14 @@ def command(
     before, after = _trees(run, ref)
     git = Git(session.layout.store)
     pair = ("--end-of-options", before, after)
+    store = ObjectStore(session.layout.store, session.repo.objects_dir, session.repo.object_format)
+    try:
+        deltas = list(store.diff(before, after))
+    finally:
+        store.close()
     if as_json:
-        raw = git.lines_z("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-renames", *pair)
-        print_json({"v": 1, "run": run.run, "from": before, "tree": after, "files": _raw_files(raw)})
+        files = [_delta_json(delta) for delta in deltas]
+        print_json({"v": 1, "run": run.run, "from": before, "tree": after, "files": files})
         return
     form = ["--stat=100"] if stat else ["-p"]
     safe = (
@@ -58,11 +65,18 @@ def command(
         "--dst-prefix=b/",
     )
     text = git.run("diff-tree", "-r", *form, *safe, *pair).stdout
-    if not text:
+    if not deltas:
         notes().line("nothing changed")
         return
-    results().diff(text.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n"))
-    sys.stdout.flush()
+    if text:
+        results().diff(text.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n"))
+        sys.stdout.flush()
+    for delta in deltas:
+        # A patch has no word for them.
+        if delta.new_mode == MODE_DIR:
+            notes().line(f"new empty folder: {printable(delta.path)}/")
+        elif delta.old_mode == MODE_DIR and delta.new_mode is None:
+            notes().line(f"empty folder gone: {printable(delta.path)}/")
 
 
 def _trees(run: RunRecord, ref: RunRef) -> tuple[str, str]:
@@ -77,18 +91,13 @@ def _trees(run: RunRecord, ref: RunRef) -> tuple[str, str]:
     return run.calls[ref.point].from_tree, run.tree_after(last)
 
 
-def _raw_files(raw: list[bytes]) -> list[dict[str, Any]]:
-    files = []
-    for head, path in zip(raw[::2], raw[1::2], strict=True):
-        old_mode, new_mode, old, new, status = head.decode("ascii").lstrip(":").split(" ")
-        files.append(
-            {
-                "path": encode_name(path),
-                "status": status,
-                "old_mode": old_mode,
-                "new_mode": new_mode,
-                "old": None if set(old) == {"0"} else old,
-                "new": None if set(new) == {"0"} else new,
-            }
-        )
-    return files
+def _delta_json(delta: Delta) -> dict[str, Any]:
+    status = "A" if delta.old is None else "D" if delta.new is None else "M"
+    return {
+        "path": encode_name(delta.path),
+        "status": status,
+        "old_mode": None if delta.old_mode is None else f"{delta.old_mode:06o}",
+        "new_mode": None if delta.new_mode is None else f"{delta.new_mode:06o}",
+        "old": delta.old,
+        "new": delta.new,
+    }

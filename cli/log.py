@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agentgov.cli.screen import ago, notes, print_json, results
+from agentgov.cli.screen import ago, notes, plural, print_json, results
 from agentgov.cli.session import Session
 from agentgov.report.runs import RunView, run_view
 
@@ -50,7 +50,7 @@ def command(
     if any(not view.hooks for view in views):
         out.line('"files only": no hooks for that agent, calls were not seen.')
     if len(chosen) < len(newest):
-        out.line(f"{len(newest) - len(chosen)} older runs: agentgov log --all")
+        out.line(f"{plural(len(newest) - len(chosen), 'older run')}: agentgov log --all")
 
 
 def _row(view: RunView, now: int) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
@@ -102,7 +103,7 @@ class Screen:
             indent: Text before each line.
         """
         cells = [[printable(cell) for cell in row] for row in rows]
-        widths = [max([len(name), *(len(row[index]) for row in cells)]) for index, name in enumerate(header)]
+        widths = [max(map(cell_width, [name, *(row[at] for row in cells)])) for at, name in enumerate(header)]
         if elastic is not None:
             over = len(indent) + sum(widths) + 2 * (len(widths) - 1) - self.width
             if over > 0:
@@ -129,11 +130,35 @@ def _one_line(text: str) -> str:
     return printable(text, newlines=True).replace("\n", "\\n")
 
 
+def cell_width(text: str) -> int:
+    """How many columns a text takes on a terminal; wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(_char_width(char) for char in text)
+
+
+def _char_width(char: str) -> int:
+    return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _cut(text: str, width: int) -> str:
+    if cell_width(text) <= width:
+        return text
+    shown, used = "", 0
+    for char in text:
+        used += _char_width(char)
+        if used > width - 3:
+            break
+        shown += char
+    return shown + "..."
+
+
 def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
     out = []
     for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        shown = cell if len(cell) <= width else cell[: max(0, width - 3)] + "..."
-        out.append(shown.rjust(width) if index in right else shown.ljust(width))
+        shown = _cut(cell, width)
+        space = " " * (width - cell_width(shown))
+        out.append(space + shown if index in right else shown + space)
     return "  ".join(out).rstrip()
 
 
