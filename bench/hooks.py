@@ -247,16 +247,32 @@ def measure(folder: Path, files: int, steps: int, think_seconds: float) -> list[
     with TurnTaking({lane.key: turns for lane in lanes}) as server:
         server.take_turns(lanes, think_seconds)
         processes = [(lane, start(lane, folder, server, yes)) for lane in lanes]
-        failed = []
-        for lane, process in processes:
-            if process.wait(timeout=900) != 0 or len(lane.arrived) != len(turns) + 1:
-                failed.append(lane)
-            server.gone(lane.key)
-        for lane in failed:
-            sys.stderr.write((folder / f"log-{lane.key}").read_text(errors="replace")[-2000:])
-        if failed:
-            raise SystemExit(f"the step count is wrong for: {', '.join(lane.name for lane in failed)}")
+        failed = wait_for_all(processes, server, len(turns) + 1)
+    for lane in failed:
+        sys.stderr.write((folder / f"log-{lane.key}").read_text(errors="replace")[-3000:])
+    if failed:
+        raise SystemExit(f"not every step was taken: {', '.join(lane.name for lane in failed)}")
     return lanes
+
+
+def wait_for_all(
+    processes: Sequence[tuple[Lane, subprocess.Popen[bytes]]], server: TurnTaking, requests: int
+) -> list[Lane]:
+    """Wait until every Claude is done; return the lanes that failed, after ending the rest."""
+    left = list(processes)
+    while left:
+        time.sleep(0.1)
+        for lane, process in list(left):
+            if process.poll() is None:
+                continue
+            left.remove((lane, process))
+            server.gone(lane.key)
+            if process.returncode != 0 or len(lane.arrived) != requests:
+                for _, other in left:
+                    other.terminate()
+                    other.wait()
+                return [lane]
+    return []
 
 
 def main() -> None:
