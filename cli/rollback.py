@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from agentgov.cli.session import Session, confirm
 from agentgov.errors import UsageError
 from agentgov.rollback.plan import Plan
 from agentgov.text import encode_name, printable
+
+if TYPE_CHECKING:
+    from agentgov.harness.taking_back import PlannedRollback, RolledBack
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -70,26 +73,19 @@ def command(
             else:
                 results().block("\n".join(lines) or "nothing would change")
             return
-        if planned.plan.is_empty and not planned.plan.conflicts:
-            notes().line(f"agentgov {run.run}: {run.root} is at {where} already")
-        elif not planned.plan.conflicts:
+        if planned.is_done(run):
+            if as_json:
+                print_json(_done_json(run.run, planned, None))
+            else:
+                notes().line(f"agentgov {run.run}: {run.root} is at {where} already")
+            return
+        if not planned.plan.conflicts:
             if not yes:
                 notes().block("\n".join(lines))
             confirm(f"Put {run.root} back to {where}?", yes=yes)
         done = taking_back.roll_back(work, run, planned, random=session.random)
     if as_json:
-        print_json(
-            {
-                "v": 1,
-                "run": run.run,
-                "target": planned.target,
-                "changed": done.changed,
-                "saved": done.saved,
-                "kept": [encode_name(path) for path in done.kept],
-                "result": done.result,
-                "problems": list(done.problems),
-            }
-        )
+        print_json(_done_json(run.run, planned, done))
         return
     out = notes()
     out.line(
@@ -106,3 +102,14 @@ def command(
     out.line(f"  saved     what was there, as tree {done.saved[:7]} in the record's store")
     for problem in done.problems:
         out.line(f"  problem   {problem}", "yellow")
+
+
+def _done_json(run: str, planned: PlannedRollback, done: RolledBack | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"v": 1, "run": run, "target": planned.target}
+    said |= {"changed": 0, "saved": planned.seen.tree, "result": None, "problems": []}
+    if done is not None:
+        said |= {"changed": done.changed, "saved": done.saved, "result": done.result}
+        said["problems"] = list(done.problems)
+    for name in ("kept", "left", "edited", "spared"):
+        said[name] = [encode_name(path) for path in getattr(done, name, ())]
+    return said

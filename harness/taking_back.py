@@ -42,6 +42,12 @@ class PlannedRollback:
     seen: Snapshot
     plan: Plan
 
+    def is_done(self, run: SettledRun) -> bool:
+        """Whether there is nothing to do: not even an edit, or a rollback cut short, to enter."""
+        bound = run.record.result
+        is_bound = bound is not None and bound.body["tree"] == run.tree
+        return not self.plan.conflicts and self.plan.is_empty and self.seen.tree == run.tree and is_bound
+
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
