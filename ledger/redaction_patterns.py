@@ -47,11 +47,12 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 
+# No possessive quantifiers: before Python 3.11.5 they match wrongly around a part that backtracks (gh-106052).
 _PRIVATE_KEY = re.compile(
     rb"(?P<secret>-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
-    rb"(?:(?:[^-]++|-(?!----))*+-----END [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
+    rb"(?:[^-]*(?:-(?!----)[^-]*)*-----END [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
     # The end is missing when a tool cut its output: take the armour that is there.
-    rb"|(?:[A-Za-z0-9+/=]++|[ \t\r\n:,+-](?!----)|\\{1,8}[nrt])*+))"
+    rb"|(?:[A-Za-z0-9+/=]+|[ \t\r\n:,+-](?!----)|\\{1,8}[nrt])*))"
 )
 _URL = re.compile(rb"://[^/\s:@\"'\\<>]{0,128}:(?P<secret>[^@/\s\"'\\<>]{3,256})@[A-Za-z0-9\[_.-]")
 _AUTHORIZATION = re.compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import threading
@@ -138,7 +139,9 @@ def test_an_agent_cannot_answer_for_itself(repo: Path, state: StateHome) -> None
         "s.sendall(b'AG1 answer - - %d\\n' % len(p) + p); open('said', 'wb').write(s.recv(999))"
     )
     (repo / "tool.py").write_text(script)
-    outcome = demo(repo, state, [step("Bash", command=f"{sys.executable} tool.py")], workspace="in-place")
+    outcome = demo(
+        repo, state, [step("Bash", command=f"{shlex.quote(sys.executable)} tool.py")], workspace="in-place"
+    )
     assert b"must come from outside" in (repo / "said").read_bytes()
     assert any("answer for a person" in line for line in outcome.warnings)
 

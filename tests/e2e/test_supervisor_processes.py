@@ -195,7 +195,7 @@ def test_a_fork_storm_is_ended_when_the_recorder_dies(tmp_path: Path) -> None:
         "    os.setsid()\n"
         "    open('generation', 'w').write(f'{os.getpid()}\\n')\n"
     )
-    recorder = Recorder(tmp_path, f"{sys.executable} storm.py & sleep 1000")
+    recorder = Recorder(tmp_path, f"'{sys.executable}' storm.py & sleep 1000")
     wait_until((tmp_path / "generation").exists, "the storm blows")
     recorder.process.kill()
     recorder.process.wait()

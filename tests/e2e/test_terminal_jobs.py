@@ -225,7 +225,7 @@ def test_an_agent_that_stops_itself_gives_the_terminal_back(shell: Shell, tmp_pa
         "os.kill(os.getpid(), signal.SIGSTOP)\n"
         "os.write(1, b'back:%d\\n' % (termios.tcgetattr(0)[3] & termios.ISIG))\n"
     )
-    shell.run(f"mini {sys.executable} -I agent.py")
+    shell.run(f"mini '{sys.executable}' -I agent.py")
     shell.expect("READY\r\n")
     shell.type("\x1a")
     shell.expect(r"key:b'.x1a'")
