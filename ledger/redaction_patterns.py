@@ -47,7 +47,7 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 
-# No possessive quantifiers: before Python 3.11.5 they match wrongly around a part that backtracks (gh-106052).
+# No possessive quantifiers: before Python 3.11.5 they go wrong around a part that backtracks (gh-106052).
 _PRIVATE_KEY = re.compile(
     rb"(?P<secret>-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
     rb"(?:[^-]*(?:-(?!----)[^-]*)*-----END [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
