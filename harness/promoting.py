@@ -258,9 +258,11 @@ def _close(work: Workplace, record: RunRecord, attempt: Promotion) -> None:
     if target is None:
         journal.failed("target-unknown")
         return
-    landing.recover_landing(
-        work.repo, target.value.decode("utf-8", "replace"), body["old"], body["head"], journal
-    )
+    name = target.value.decode("utf-8", "surrogateescape")
+    commit = landing.recover_landing(work.repo, name, body["old"], body["head"], journal)
+    if commit is not None and work.repo.ref(name) == commit:
+        # The crash may have come before the user's own tree followed.
+        update_work_trees(work.repo, name, body["old"], commit)
 
 
 def _facts(
