@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Collection
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _SYNC_FILE_RANGE_WRITE = 2
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_FLUSHES_AT_ONCE = 16
 
 
 class TemporaryFiles:
@@ -55,6 +62,34 @@ def fsync_path(path: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def fsync_paths(paths: Collection[bytes]) -> None:
+    """Flush some files or folders, all at once.
+
+    A journaling file system makes one commit, and one flush of the disk's cache, of what several threads ask
+    for at the same time; one after the other, each waits for its own.
+
+    Raises:
+        OSError: One of them could not be flushed; none is being flushed any more.
+    """
+    if len(paths) < 2:
+        for path in paths:
+            fsync_path(path)
+        return
+    pool = _flushers(os.getpid())
+    errors = [future.exception() for future in [pool.submit(fsync_path, path) for path in paths]]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+@cache
+def _flushers(pid: int) -> ThreadPoolExecutor:
+    """Threads for one process: a fork does not inherit them."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_FLUSHES_AT_ONCE, thread_name_prefix=f"flush-{pid}")
 
 
 def _load_libc() -> ctypes.CDLL | None:

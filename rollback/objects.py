@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.rollback import refs
-from agentgov.rollback.durable import TemporaryFiles, fsync_path, start_writeback, syncfs
+from agentgov.rollback.durable import TemporaryFiles, fsync_paths, start_writeback, syncfs
 from agentgov.rollback.treeform import (
     MODE_DIR,
     Delta,
@@ -240,8 +240,7 @@ class ObjectStore:
         pending, folders = self._pending, set()
         try:
             if self.durable and not (len(pending) > _SYNCFS_FROM and syncfs(self._objects)):
-                for temporary in pending.values():
-                    fsync_path(temporary)
+                fsync_paths(pending.values())
             for oid, temporary in pending.items():
                 fan = self._objects + oid[:2].encode()
                 try:
@@ -256,8 +255,7 @@ class ObjectStore:
             raise
         self._pending = {}
         if self.durable and not (len(folders) > _SYNCFS_FROM and syncfs(self._objects)):
-            for folder in folders:
-                fsync_path(folder)
+            fsync_paths(folders)
 
     def _abandon(self) -> None:
         for temporary in self._pending.values():

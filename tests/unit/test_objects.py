@@ -233,7 +233,7 @@ def test_objects_are_flushed_before_they_have_their_name(
     store = make_store(tmp_path, durable=True)
     seen: list[str] = []
     for name, mark, real in (
-        ("fsync_path", "flush", durable.fsync_path),
+        ("fsync_paths", "flush", durable.fsync_paths),
         ("syncfs", "flush", durable.syncfs),
         ("os.rename", "name", os.rename),
     ):
@@ -246,6 +246,49 @@ def test_objects_are_flushed_before_they_have_their_name(
     assert set(seen[first:last]) == {"name"}
     assert seen[0] == seen[-1] == "flush"
     assert seen.count("name") == count
+
+
+def test_many_paths_are_flushed_together_and_each_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"file{number}" for number in range(40)]
+    for file in files:
+        file.touch()
+    paths = [os.fsencode(file) for file in files]
+    flushed: set[int] = set()
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        flushed.add(os.fstat(fd).st_ino)
+        real(fd)
+
+    monkeypatch.setattr("agentgov.rollback.durable.os.fsync", fsync)
+    durable.fsync_paths(paths)
+    assert flushed == {file.stat().st_ino for file in files}
+    durable.fsync_paths([])
+    for missing in ([b"gone"], [*paths, b"gone"]):
+        with pytest.raises(FileNotFoundError):
+            durable.fsync_paths(missing)
+
+
+def test_a_forked_process_flushes_with_threads_of_its_own(tmp_path: Path) -> None:
+    store = make_store(tmp_path, durable=True)
+
+    def write(first: int) -> None:
+        with store.batch():
+            for number in range(first, first + 4):
+                store.write(b"blob", b"%d" % number)
+
+    write(0)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            write(10)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_crash_at_any_write_leaves_a_store_that_git_finds_sound(
