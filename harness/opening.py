@@ -248,6 +248,9 @@ class Opening:
         drafts.append(Draft("run.start", self.run, body))
         self.payloads.sync()
         signed = self.stream.append(drafts, self.signer)
+        # Saved before the agent can do anything: of a run whose entries are all unsaved, nothing would be
+        # missed after its recorder was killed and they were cut off.
+        self.stream.seal()
         self.shadow = ShadowHistory(self.store, self.run)
         self.shadow.commit(self.first.tree, f"{self.run}:start", signed[-1].entry.ts)
         if is_new:

@@ -3,8 +3,8 @@
 Rules kept here:
 - Nothing that was acknowledged is lost, and nothing is made up: calls without a result stay without one,
   the run's end names them as open, and what changed since the last snapshot belongs to them.
-- The dead recorder's key is closed by ``key.lost``, signed by the log key, which may not sign anything
-  about calls.
+- The dead recorder's key is closed first, by ``key.lost``, signed by the log key, which may not sign anything
+  about calls: if the recorder lives after all, it can enter nothing behind the end.
 - Each step looks at the record before it writes: recovery may be cut short and done again, by anybody.
 - One process recovers a run at a time: it holds the run's own lock meanwhile.
 """
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from agentgov.clock import Clock, Random
 from agentgov.config import Settings
 from agentgov.errors import AgentgovError, ConflictError
+from agentgov.files import FileLock, open_private_dir
 from agentgov.git import Repository
 from agentgov.harness import finishing
 from agentgov.harness.attribution import Writer, calls_by_path
@@ -107,22 +108,24 @@ def close_run(
     Returns:
         The result, when it was bound by this call.
     """
-    record = _read(stream, run)
-    bound = None
-    if record is not None and record.start is not None:
-        rules = IgnoreRules.pin(root if root.is_dir() else repo.require_work_tree(), repo)
-        if record.end is None:
-            stream.append(
-                [_end(repo, payloads, store, record, root, rules, state, code)], stream.log_signer()
-            )
-            record = _read(stream, run) or record
-        if record.result is None:
-            bound = _bind(repo, stream, payloads, store, record, root, rules)
-        _rebuild_history(store, record)
-    for key in stream.live_keys(run):
-        stream.append([Draft("key.lost", run, {"lost": key.seq})], stream.log_signer())
-    payloads.fold(run)
-    stream.seal()
+    # The caller's lock is held on a file that an agent can replace: two may be here at once.
+    with FileLock(open_private_dir(repo.layout.run_dir(run)) / "closing"):
+        # First of all: after it, a recorder that was taken for dead enters nothing behind the end.
+        stream.lose_keys(run)
+        record = _read(stream, run)
+        bound = None
+        if record is not None and record.start is not None:
+            rules = IgnoreRules.pin(root if root.is_dir() else repo.require_work_tree(), repo)
+            if record.end is None:
+                stream.append(
+                    [_end(repo, payloads, store, record, root, rules, state, code)], stream.log_signer()
+                )
+                record = _read(stream, run) or record
+            if record.result is None:
+                bound = _bind(repo, stream, payloads, store, record, root, rules)
+            _rebuild_history(store, record)
+        payloads.fold(run)
+        stream.seal()
     return bound
 
 

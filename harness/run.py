@@ -79,6 +79,8 @@ def run_agent(request: RunRequest, reporter: Reporter, deps: Deps) -> RunOutcome
 class _Run(Opening):
     """A run from the start of its agent on."""
 
+    unclosed = False
+
     def serve(self) -> RunOutcome:
         """Start the agent, serve it, and close the run when it has ended."""
         info = self.info()
@@ -162,7 +164,7 @@ class _Run(Opening):
         if agent.lost:
             self.warn("the agent's supervisor was killed")
         bound = self._end(session, state, agent, recorder)
-        failed = state == "failed"
+        failed = state == "failed" or self.unclosed
         changes = describe(self.store, self.first.tree, session.tree)
         counts = session.counts
         outcome = RunOutcome(
@@ -210,6 +212,7 @@ class _Run(Opening):
             )
         except (AgentgovError, OSError) as error:
             self.warn(f"the record could not be closed, the next command will try again: {error}")
+            self.unclosed = True
             return None
 
     def _close_run(self, session: Session) -> finishing.Bound | None:

@@ -217,6 +217,27 @@ class Stream:
             keyring.advance(signed.entry)
         return keyring.live(run)
 
+    def lose_keys(self, run: RunId) -> list[SignedEntry]:
+        """Close the session keys of a run, whose writer is taken for dead; reads the whole record once.
+
+        If the writer lives after all, it writes nothing any more: `key.lost` is entered only where nothing
+        has been entered since the keys were read, and a writer whose key is lost is refused.
+        """
+        keyring, size = Keyring(), 0
+        while True:
+            head = self.head()
+            for signed in self.entries(size):
+                if signed.entry.seq < head.size:
+                    keyring.advance(signed.entry)
+            size = head.size
+            drafts = [Draft("key.lost", run, {"lost": key.seq}) for key in keyring.live(run)]
+            if not drafts:
+                return []
+            with self._locked():
+                self._writer.sync()
+                if self._writer.head == head:
+                    return self._writer.write(drafts, self.log_signer())
+
     def close(self) -> None:
         """Give files and processes back."""
         self._writer.close()

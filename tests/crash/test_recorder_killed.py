@@ -40,6 +40,9 @@ def start(repo: Path, state: StateHome, script: str) -> subprocess.Popen[bytes]:
     agent.write_text(
         f"import json, os, sys, time\nsys.path.insert(0, {str(Path(demo_agent.__file__).parent)!r})\n"
         "import demo_agent\nsettings = json.loads(open(sys.argv[-1]).read())\n"
+        # A hook that nobody answers any more acknowledges nothing: this agent stops there.
+        "hooks = demo_agent.run_hooks\n"
+        "demo_agent.run_hooks = lambda *a: None if hooks(*a) is None else os._exit(3)\n"
         "def bash(command):\n"
         "    demo_agent.call(settings, {'tool': 'Bash', 'input': {'command': command}})\n" + script
     )
@@ -107,7 +110,7 @@ def test_a_killed_recorder_ends_the_agent_and_the_run_is_closed_as_interrupted(
     if moment == "between changes":
         assert record.file(seen.end_tree, "late") == b"x"
     assert seen.result is not None
-    assert record.kinds(run)[-1] == "key.lost"
+    assert record.kinds(run)[-3:] == ["key.lost", "run.end", "result.bind"]
     assert record.sealed_size == len(record.entries)
     assert read_state(layout, run) is None
     assert not state.sockets(run).exists()
@@ -242,4 +245,4 @@ def test_a_dead_recorders_socket_answers_nobody(make_repo: MakeRepo, state: Stat
     while not dead_runs(layout):
         time.sleep(0.01)
     with pytest.raises(ConnectionRefusedError):
-        ask(str(state.sockets(dead_runs(layout)[0])), "demo", "PreToolUse", b"{}")
+        ask(str(state.sockets(dead_runs(layout)[0])), os.getpid(), "demo", "PreToolUse", b"{}")

@@ -31,7 +31,7 @@ def test_changes_are_recorded_as_nobodys_and_the_run_ends_in_good_order(
     kinds = record.kinds(outcome.info.run)
     assert kinds[:3] == ["key.delegate", "policy.adopted", "run.start"]
     assert kinds[-3:] == ["run.end", "result.bind", "key.end"]
-    assert set(kinds[3:-3]) == {"change.unattributed"}
+    assert set(kinds[3:-3]) == {"key.rotate", "change.unattributed"}
     record.assert_sequence(outcome.info.run)
     assert record.file(outcome.tree, "b.txt") == b"new\n"
     assert record.sealed_size == len(record.entries)

@@ -1,0 +1,54 @@
+"""Attacks on the end of the record: what is not saved yet is cut off, with all that names its run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from agentgov.errors import ExitCode
+from agentgov.git import discover
+from agentgov.layout import StateHome
+from tests.conftest import MakeRepo
+
+
+def _start(repo: Path, state: StateHome, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "agentgov", *args],
+        cwd=repo,
+        env={**os.environ, "AGENTGOV_HOME": str(state.root)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _wait_for(path: Path) -> None:
+    for _ in range(3000):
+        if path.exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} never came")
+
+
+def test_a_run_cannot_be_cut_off_without_a_trace(
+    make_repo: MakeRepo, state: StateHome, tmp_path: Path
+) -> None:
+    repo, there = make_repo(), tmp_path / "there"
+    recorder = _start(repo, state, "run", "--", "sh", "-c", f"echo x > new; touch {there}; sleep 60")
+    _wait_for(there)
+    recorder.send_signal(signal.SIGKILL)
+    recorder.communicate(timeout=30)
+    layout = discover(repo).layout
+    max(layout.wal.iterdir()).write_bytes(b"")
+    for folder in layout.runs.iterdir():
+        if folder.is_dir():
+            (folder / "state.json").unlink(missing_ok=True)
+    verify = _start(repo, state, "verify")
+    said, _ = verify.communicate(timeout=60)
+    assert verify.returncode == ExitCode.INCOMPLETE, said
+    assert said.startswith("OPEN: run ")
