@@ -18,7 +18,7 @@ help:
 	@echo "make test         all tests that need no agent"
 	@echo "make check        format, lint, types, contents of the wheel"
 	@echo "make test-agents  drive real agents against a scripted model server (needs npm once)"
-	@echo "make bench        measure, and print the figures of docs/performance.md"
+	@echo "make bench        measure, and print the figures of docs/performance.md (BENCH_QUICK=1: roughly)"
 
 $(STAMP): constraints.txt pyproject.toml
 	@set -eu; \
@@ -65,8 +65,8 @@ test-agents: $(STAMP) agents
 	$(BIN)/python -m pytest -q -m agents tests/agents
 
 bench: $(STAMP)
-	@set -eu; for bench in bench/[a-z]*.py; do \
-		echo "== $$bench"; $(BIN)/python "$$bench"; \
+	@set -eu; for bench in append hooks recorder snapshots startup verify; do \
+		echo "== bench/$$bench.py"; $(BIN)/python -m "bench.$$bench"; \
 	done
 
 constraints:

@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentgov.harness.capture.hook_client import ask
+from agentgov.harness.wire import Request, encode_request, parse_answer
 from bench._common import (
     ROOT,
     agentgov_command,
@@ -99,7 +100,13 @@ class Hooks:
 
     def by_socket(self, name: str, raw: bytes) -> None:
         """Ask the recorder from this process."""
-        code, _, err = ask(self.socket_path, "claude", name, raw)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.socket_path)
+            connection.sendall(encode_request(Request("hook", "claude", name, raw)))
+            answer = b""
+            while chunk := connection.recv(1 << 16):
+                answer += chunk
+        code, _, err = parse_answer(answer)
         if code != 0:
             raise SystemExit(err.decode())
 
