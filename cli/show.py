@@ -141,18 +141,25 @@ def _is_plain_read(call: CallView) -> bool:
 
 def _call_row(call: CallView) -> list[str]:
     seconds = call.offset_us // 1_000_000
-    verdict = {"denied": "DENIED", "open": "waits" if call.decision == "ask" else "allow"}.get(
-        call.status, "asked, yes" if call.decision == "ask" else "allow"
-    )
     return [
         str(call.n),
         f"+{seconds // 60}:{seconds % 60:02d}",
         call.actor,
         f"{call.tool:<6} {call.what}",
-        verdict,
+        _verdict(call),
         "-" if call.took_us is None else duration(call.took_us),
         _changed(call),
     ]
+
+
+def _verdict(call: CallView) -> str:
+    if call.status == "denied":
+        return "DENIED"
+    if call.decision != "ask":
+        return "allow"
+    if call.answered:
+        return "asked, yes"
+    return "waits" if call.status == "open" else "no answer"
 
 
 def _changed(call: CallView) -> str:

@@ -44,6 +44,7 @@ class CallView:
         reads_only: Whether it only reads by its kind.
         decision: What policy said.
         status: `ok`, `error`, `interrupted`, `denied` or `open`.
+        answered: Whether somebody or something answered for it.
         denied_by: `policy`, `operator`, `timeout` or `run-ended`; None when it was allowed.
         rules: The rules that decided.
         took_us: How long it ran.
@@ -61,6 +62,7 @@ class CallView:
     decision: str
     status: str
     denied_by: str | None
+    answered: bool
     rules: tuple[str, ...]
     took_us: int | None
     files: Sequence[FileFact] | None
@@ -77,6 +79,7 @@ class CallView:
             "decision": self.decision,
             "status": self.status,
             "denied_by": self.denied_by,
+            "answered": self.answered,
             "rules": list(self.rules),
             "took_us": self.took_us,
             "shared": self.shared,
@@ -193,8 +196,10 @@ def call_view(
         what=_text(facts.get("what")) or "",
         reads_only=facts.get("kind") in READING_KINDS,
         decision=call.decision,
-        status=call.status,
+        # Nothing goes on after the end: what has no result then was cut off.
+        status="interrupted" if call.status == "open" and run.end is not None else call.status,
         denied_by=_denied_by(call),
+        answered=call.answer is not None,
         rules=tuple(call.request.body["verdict"]["rules"]),
         took_us=call.took_us,
         files=files,
