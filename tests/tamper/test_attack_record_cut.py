@@ -12,7 +12,7 @@ from pathlib import Path
 from agentgov.errors import ExitCode
 from agentgov.git import discover
 from agentgov.layout import StateHome
-from tests.conftest import MakeRepo
+from tests.conftest import GitRunner, MakeRepo
 
 
 def _start(repo: Path, state: StateHome, *args: str) -> subprocess.Popen[str]:
@@ -52,3 +52,36 @@ def test_a_run_cannot_be_cut_off_without_a_trace(
     said, _ = verify.communicate(timeout=60)
     assert verify.returncode == ExitCode.INCOMPLETE, said
     assert said.startswith("OPEN: run ")
+
+
+def test_a_recorder_that_is_taken_for_dead_enters_nothing_behind_the_end(
+    make_repo: MakeRepo, state: StateHome, tmp_path: Path
+) -> None:
+    repo, there, go = make_repo(), tmp_path / "there", tmp_path / "go"
+    script = f"echo x > new; touch {there}; until [ -e {go} ]; do sleep 0.05; done; echo y > more; sleep 60"
+    recorder = _start(repo, state, "run", "--", "sh", "-c", script)
+    _wait_for(there)
+    (alive,) = discover(repo).layout.runs.glob("*/alive")
+    alive.unlink()
+    assert _start(repo, state, "log").wait(timeout=60) == 0
+    go.touch()
+    said, _ = recorder.communicate(timeout=60)
+    assert recorder.returncode == ExitCode.RUN_FAILED, said
+    verify = _start(repo, state, "verify")
+    said, _ = verify.communicate(timeout=60)
+    assert verify.returncode == ExitCode.OK, said
+
+
+def test_a_run_whose_record_cannot_be_saved_has_failed(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome, tmp_path: Path
+) -> None:
+    repo, there, go = make_repo(), tmp_path / "there", tmp_path / "go"
+    script = f"touch {there}; until [ -e {go} ]; do sleep 0.05; done"
+    recorder = _start(repo, state, "run", "--", "sh", "-c", script)
+    _wait_for(there)
+    ref = git(repo, "for-each-ref", "--format=%(refname)", "refs/agentgov/ledger")
+    git(repo, "update-ref", "-d", ref)
+    go.touch()
+    said, _ = recorder.communicate(timeout=60)
+    assert recorder.returncode == ExitCode.RUN_FAILED, said
+    assert _start(repo, state, "verify").wait(timeout=60) == ExitCode.BROKEN
