@@ -49,7 +49,8 @@ class Screen:
         if self._console is None:
             self.stream.write(safe + "\n")
         else:
-            self._console.print(safe, style=style)
+            # `print` would wrap, expand tabs and turn :smile: into a picture.
+            self._console.out(safe, style=style, highlight=False)
 
     def block(self, text: str) -> None:
         """Print many lines as they are, each made printable."""
@@ -188,8 +189,10 @@ def duration(microseconds: int) -> str:
     seconds = microseconds / 1_000_000
     if seconds < 1:
         return f"{max(0, microseconds) // 1000} ms"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return "1m 00s"
     if seconds < 3600:
         return f"{int(seconds // 60)}m {int(seconds % 60):02d}s"
     return f"{int(seconds // 3600)}h {int(seconds % 3600 // 60):02d}m"
