@@ -16,6 +16,13 @@ from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.gitcall import Git
 from agentgov.gitnames import check_oid, hash_object
 
+_running_pids: set[int] = set()
+
+
+def running_pids() -> frozenset[int]:
+    """Return the readers of this process: children that nobody else may take for something left over."""
+    return frozenset(_running_pids)
+
 
 class CatFile:
     """A reader of objects. Use it as a context manager, or close it; threads may share one.
@@ -111,6 +118,7 @@ class CatFile:
                 raise AgentgovError(
                     "git or the repository was not found", id="AG0007", where=str(self._git.git_dir)
                 ) from error
+            _running_pids.add(self._process.pid)
         return self._process
 
     def _stop(self) -> None:
@@ -122,6 +130,7 @@ class CatFile:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
         process.wait()
+        _running_pids.discard(process.pid)
 
 
 def _unreadable(oid: str) -> BrokenRecordError:

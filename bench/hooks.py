@@ -183,6 +183,7 @@ def client_settings(socket_path: Path, repo: Path, env: Mapping[str, str]) -> di
     """Return settings with agentgov's own hook lines, for another socket."""
     context = CaptureContext(
         socket=socket_path,
+        recorder_pid=os.getpid(),
         private_dir=repo,
         python=hook_python(),
         timeout_program=find_timeout(env),

@@ -2,6 +2,7 @@ r"""The agent's process in the recorder's loop, and the signals this process get
 
 Rules kept here:
 - Ctrl-C and Ctrl-\ are for the agent to decide about; a termination or a hangup ends the run in good order.
+- A supervisor that somebody stopped goes on at once: an agent could hang its own end with it.
 - Handlers do nothing but wake the loop: no lock is ever held by a handler.
 """
 
@@ -68,6 +69,10 @@ class Job:
         if number in _TO_THE_AGENT:
             self.process.forward(number)
             return True
+        if number == signal.SIGCHLD:
+            if self.process.has_stopped_supervisor():
+                self.process.wake_supervisor()
+            return True
         return number not in _TO_STOP
 
 
@@ -80,7 +85,7 @@ def signal_numbers() -> Iterator[int | None]:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     # What is ignored stays so: under nohup a hangup does not end the run.
-    heard = [n for n in (*_TO_THE_AGENT, *_TO_STOP) if signal.getsignal(n) != signal.SIG_IGN]
+    heard = [n for n in (*_TO_THE_AGENT, *_TO_STOP, signal.SIGCHLD) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, lambda *_: None) for number in heard}
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:

@@ -52,6 +52,12 @@ def refusal(run: str, n: int, call: ToolCall, by: str) -> str:
     )
 
 
+def changed(n: int, call: ToolCall, verdict: Verdict) -> str:
+    """Return what a person is told about a call that another hook changed after it was judged."""
+    rules = f", against rule {', '.join(verdict.rules) or 'default'}" if verdict.decision != "allow" else ""
+    return f"a hook changed call {n} after it was judged, and this ran{rules}: {summary_of(call)}"
+
+
 def unreadable(why: str) -> str:
     """Return what an agent is told when its hook's event cannot be read."""
     return f"agentgov denied this call: its hook event could not be read ({printable(why)})"

@@ -23,6 +23,7 @@ from agentgov.git import Git, Repository
 from agentgov.harness import holds, startup, workspace
 from agentgov.harness.capture.base import Capture, CaptureContext
 from agentgov.harness.clients import listen
+from agentgov.harness.guarding import Guard, SameSocket
 from agentgov.harness.request import Deps, Reporter, RunInfo, RunRequest
 from agentgov.harness.state import RunLock, RunState, live_runs
 from agentgov.ids import RunId, new_run_id
@@ -170,6 +171,7 @@ class Opening:
             argv,
             CaptureContext(
                 socket=self.socket,
+                recorder_pid=os.getpid(),
                 private_dir=open_private_dir(self.layout.run_dir(self.run)),
                 python=startup.hook_python(),
                 timeout_program=startup.find_timeout(self.request.env),
@@ -179,6 +181,7 @@ class Opening:
             ),
         )
         self.argv, self.hooks = prepared.argv, prepared.hooks
+        self.guards: list[Guard] = [SameSocket(self.socket), *prepared.guards] if prepared.hooks else []
         self.version = startup.find_version(self.capture, argv, self.env, cwd)
         for name, value in prepared.env.items():
             self.env.pop(name, None)

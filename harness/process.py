@@ -34,10 +34,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from agentgov.catfile import running_pids
 from agentgov.errors import ExitCode, RunFailedError
 from agentgov.harness import sweeping
 from agentgov.harness.foreground import foreground_group
-from agentgov.harness.sweeping import Sweep, descendants, prctl
+from agentgov.harness.sweeping import Sweep, prctl
 from agentgov.harness.terminal import Ownership, SavedTerminal, is_orphaned_group
 
 ENDS_ALL = sweeping.IS_LINUX
@@ -88,15 +89,6 @@ def find_program(program: str, env: Mapping[str, str], cwd: Path) -> Path | None
         if os.access(place, os.X_OK) and place.is_file():
             return place
     return None
-
-
-def _own_tools() -> frozenset[int]:
-    """Long-lived git processes of this process: never leftovers of the agent."""
-    return frozenset(
-        proc.pid
-        for proc in descendants(os.getpid())
-        if proc.parent == os.getpid() and proc.group == os.getpgrp() and proc.name == b"git"
-    )
 
 
 class AgentProcess:
@@ -237,7 +229,8 @@ class AgentProcess:
     def _supervisor_died(self) -> AgentEvent:
         self._over = True
         self._child.wait()
-        sweep = Sweep(os.getpid(), _own_tools())
+        # By number, never by name or group: a process of the agent's can have any.
+        sweep = Sweep(os.getpid(), running_pids())
         left = sweep.kill() if ENDS_ALL else self._kill_group()
         if self._saved is not None:
             self._saved.restore(agent_group=self.pid)
@@ -298,7 +291,21 @@ class AgentProcess:
 
     def terminate(self, grace_seconds: float = 5.0) -> None:
         """Ask the agent to end; after the grace everything below the supervisor is killed."""
+        self.wake_supervisor()
         self._tell(f"terminate {int(grace_seconds * 1000)}")
+
+    def wake_supervisor(self) -> None:
+        """Let a stopped supervisor go on: nothing but SIGSTOP stops it, and the agent can send that."""
+        with contextlib.suppress(OSError):
+            self._child.send_signal(signal.SIGCONT)
+
+    def has_stopped_supervisor(self) -> bool:
+        """Tell, once for each time, that the supervisor was stopped; it never stops by itself."""
+        try:
+            told = os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return False
+        return told is not None
 
     def _tell(self, line: str) -> None:
         # A supervisor that is gone is noticed, and dealt with, by poll_events.

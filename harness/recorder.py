@@ -5,6 +5,7 @@ Rules kept here:
 - ``call.request`` is on disk before the agent hears "allow"; the snapshot behind a call is taken before the
   agent goes on from it.
 - Hook events count only from the agent's own processes, answers of a person only from outside them.
+- While it serves, it looks at what the agent's hooks need: once that was tampered with, it fails.
 - It fails closed: after an error of its own every call is denied, the agent is ended and the run is
   ``failed``.
 - Nothing a client does can block the loop (``clients.py``); nothing an agent sends can end it.
@@ -25,7 +26,7 @@ from agentgov.harness import messages
 from agentgov.harness.asks import Ask, Asks, parse_answer_request
 from agentgov.harness.capture.base import BrokenEventError, Capture, HookEvent
 from agentgov.harness.clients import Client, Clients
-from agentgov.harness.peers import is_descendant
+from agentgov.harness.peers import is_from
 from agentgov.harness.session import AnsweredBy, LiveCall, Session
 from agentgov.harness.surroundings import Agent, Options, Told, Watched
 from agentgov.harness.wire import BrokenRequestError, Request
@@ -38,6 +39,7 @@ HEARTBEAT_SECONDS = 600.0
 GATHER_SECONDS = 0.2
 LONGEST_GATHER_SECONDS = 2.0
 GATHER_PER_LOOK = 5.0
+GUARD_SECONDS = 1.0
 
 
 class Recorder:
@@ -88,6 +90,7 @@ class Recorder:
         now = clock.monotonic()
         self._sealed_at, self._entered_at = now, now
         self._sealed_entries = 0
+        self._problem: str | None = None
         self.failure: Exception | None = None
 
     @property
@@ -127,11 +130,14 @@ class Recorder:
             key.data(mask)
         self._clients.drop_slow()
         ready, self._clients.ready = self._clients.ready, []
+        if self.failure is None:
+            self._guarded(lambda: self._work(ready))
+        self._deny_after_failure(ready)
+
+    def _deny_after_failure(self, clients: Sequence[Client]) -> None:
         if self.failure is not None:
-            for client in ready:
+            for client in clients:
                 self._clients.answer(client, 2, b"", messages.BROKEN.encode())
-            return
-        self._guarded(lambda: self._work(ready))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -141,6 +147,7 @@ class Recorder:
 
     def _work(self, ready: Sequence[Client]) -> None:
         now = self._clock.monotonic()
+        self._look_at_guards()
         for n in self._abandoned:
             if any(live.n == n for live in self._session.open_calls):
                 self._session.close(n, "interrupted")
@@ -154,6 +161,11 @@ class Recorder:
             self._look(now)
         self._publish()
         self._upkeep()
+
+    def _look_at_guards(self) -> None:
+        problem = self._problem or (self._options.guard() if self._options.guard is not None else None)
+        if problem is not None:
+            raise AgentgovError(problem, id="AG0046")
 
     def _look(self, now: float) -> None:
         self._look_at = None
@@ -201,7 +213,7 @@ class Recorder:
             self._say(client, 2, b"", str(error).encode())
 
     def _take_hook(self, client: Client, request: Request) -> None:
-        if self._options.check_peers and not is_descendant(client.peer.pid, self._agent.supervisor_pid):
+        if self._options.check_peers and not is_from(client.connection, self._agent.supervisor_pid):
             self._told.warning("a process outside the run spoke as the agent's hook, and was refused")
             self._say(client, 2, b"", messages.STRANGER.encode())
             return
@@ -222,9 +234,19 @@ class Recorder:
             self._session.see_actor(event)
             if not self._session.finish(event, event.call):
                 self._told.warning("a result came in for a call that was not announced")
+            self._take_changed()
         else:
             self._session.see_actor(event)
         self._say(client, 0)
+
+    def _take_changed(self) -> None:
+        """A call that ran is entered first; if it should not have run, the run fails in the next turn."""
+        for n, call, verdict in self._session.changed:
+            text = messages.changed(n, call, verdict)
+            self._told.warning(text)
+            if verdict.decision != "allow":
+                self._problem = text
+        self._session.changed.clear()
 
     def _take_call(self, client: Client, event_name: str, event: HookEvent, call: ToolCall) -> None:
         if self._stopping:
@@ -262,7 +284,7 @@ class Recorder:
             self._say(client, 0, json.dumps(status).encode())
         else:
             # Unknown is not outside: an answer must come from a process that is known not to be the agent's.
-            inside = is_descendant(client.peer.pid, self._agent.supervisor_pid)
+            inside = is_from(client.connection, self._agent.supervisor_pid)
             if self._options.check_peers and inside is not False:
                 self._told.warning("the agent tried to answer for a person, and was refused")
                 self._say(client, 10, b"", b"an answer must come from outside the run")
@@ -351,6 +373,7 @@ class Recorder:
             self._look_at,
             self._entered_at + HEARTBEAT_SECONDS,
             self._sealed_at + SEAL_SECONDS,
-            now if self._answers or self._abandoned else None,
+            now if self._answers or self._abandoned or self._problem else None,
+            now + GUARD_SECONDS if self._options.guard is not None else None,
         ]
         return max(0.0, min(when for when in times if when is not None) - now)

@@ -23,6 +23,7 @@ from agentgov.git import discover
 from agentgov.harness import finishing, startup, sweeping
 from agentgov.harness.attribution import Writer, writer_of
 from agentgov.harness.capture.registry import find_capture
+from agentgov.harness.guarding import first_problem
 from agentgov.harness.job import Job, signal_numbers
 from agentgov.harness.opening import Opening
 from agentgov.harness.process import AgentProcess
@@ -107,7 +108,12 @@ class _Run(Opening):
                 self.stream.seal,
                 self.deps.clock,
                 self,
-                Options(self.ask_seconds, self.request.intent, check_peers=sweeping.IS_LINUX),
+                Options(
+                    self.ask_seconds,
+                    self.request.intent,
+                    check_peers=sweeping.IS_LINUX,
+                    guard=lambda: first_problem(self.guards),
+                ),
             )
             recorder.serve(signals)
         return self._finish(info, session, recorder, agent)
@@ -143,6 +149,11 @@ class _Run(Opening):
         def target(n: int, call: ToolCall) -> Writer:
             return writer_of(n, call, root)
 
+        def keep(tree: str, message: str, ts_us: int) -> None:
+            self.shadow.commit(tree, message, ts_us)
+            # Nobody waits now, and the next snapshot need not create its files.
+            self.store.prepare()
+
         return Tools(
             append=append,
             snapshots=self.snapshotter,
@@ -152,7 +163,7 @@ class _Run(Opening):
             encode=to_payload,
             writer_of=target,
             clock=self.deps.clock,
-            shadow=self.shadow.commit,
+            shadow=keep,
         )
 
     def _finish(self, info: RunInfo, session: Session, recorder: Recorder, agent: Job) -> RunOutcome:

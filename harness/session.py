@@ -25,6 +25,7 @@ from agentgov.ids import RunId, is_token
 from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.payloads import PayloadClass
 
+CHANGED_ARGUMENTS = b"agentgov: a hook changed this call after it was judged; what ran is "
 AnsweredBy = Literal["operator", "timeout", "run-ended"]
 Status = Literal["ok", "error", "interrupted"]
 
@@ -140,6 +141,7 @@ class Session:
         self.tree = tree
         self.counts = Counts()
         self.denied: list[Denied] = []
+        self.changed: list[tuple[int, ToolCall, Verdict]] = []
         self.skipped: Sequence[Any] = ()
         self.saw_hooks = False
         self.model: str | None = None
@@ -212,16 +214,24 @@ class Session:
         return live
 
     def finish(self, event: HookEvent, call: ToolCall) -> bool:
-        """Enter a call's result; False when no such call is open (then only what changed is entered)."""
+        """Enter a call's result; False when no such call is open (then only what changed is entered).
+
+        Another hook may have changed the arguments after they were judged: what ran is then judged as well,
+        stands before the output, and is noted in `changed`.
+        """
         n = next((n for n in self._numbers.get(call.call_id, ()) if n in self._open), None)
         if n is None:
             self._observe()
             self.counts.unrecorded += 1
             return False
-        live = self._open[n]
+        live, output = self._open[n], event.output
+        if (call.tool, call.input) != (live.call.tool, live.call.input):
+            self.changed.append((n, call, self._tools.judge(call)))
+            ran = _json({"tool": call.tool, "input": dict(call.input)})
+            output = CHANGED_ARGUMENTS + ran + b"\n" + (output or b"")
         live.spawned = live.spawned or event.spawned_id is not None
         status: Status = "ok" if event.kind == "post" else "error"
-        self.close(n, "interrupted" if event.interrupted else status, event.output)
+        self.close(n, "interrupted" if event.interrupted else status, output)
         return True
 
     def close(self, n: int, status: Status, output: bytes | None = None) -> None:

@@ -69,11 +69,13 @@ def read_settings(repo: Repository) -> Settings:
 def find_timeout(env: Mapping[str, str]) -> str:
     """Return the absolute path of ``timeout``, which ends a hook that hangs.
 
+    The system's own comes first: a folder of the user's PATH may lie in the repository.
+
     Raises:
         RunFailedError: AG0067, there is none.
     """
     for name in ("timeout", "gtimeout"):
-        found = shutil.which(name, path=env.get("PATH", os.defpath)) or shutil.which(name)
+        found = shutil.which(name, path=os.defpath) or shutil.which(name, path=env.get("PATH", os.defpath))
         if found is not None:
             return str(Path(found).absolute())
     raise RunFailedError(

@@ -376,6 +376,8 @@ def main(argv: list[str]) -> int:
     for number in _QUIET:
         signal.signal(number, signal.SIG_IGN)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # An agent could stop this process and then kill the recorder: its death lets this one go on.
+    prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
     # A process of the same user could otherwise read the agent's environment here, or take this one over.
     prctl(PR_SET_DUMPABLE, 0)
     link = Link(socket.socket(fileno=int(argv[1])))

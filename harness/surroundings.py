@@ -6,7 +6,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,8 +62,10 @@ class Options:
         intent: What the run is for.
         check_peers: Whether hooks must come from the agent's processes; off only where the kernel cannot
         tell.
+        guard: Says what keeps the agent's calls from being recorded, if anything does.
     """
 
     ask_seconds: float
     intent: str | None = None
     check_peers: bool = True
+    guard: Callable[[], str | None] | None = None

@@ -8,7 +8,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -63,6 +63,7 @@ class CaptureContext:
 
     Attributes:
         socket: The recorder's socket.
+        recorder_pid: The process that listens there.
         private_dir: A 0700 folder outside the work tree for files of this run.
         python: Absolute path of an interpreter for the hook client.
         timeout_program: Absolute path of ``timeout``, which ends a hook that hangs.
@@ -72,6 +73,7 @@ class CaptureContext:
     """
 
     socket: Path
+    recorder_pid: int
     private_dir: Path
     python: str
     timeout_program: str
@@ -90,6 +92,7 @@ class Prepared:
         env: Variables to set, or with None to remove.
         files: Files that were written for the run.
         warnings: What the person should know before it starts.
+        guards: Each says, whenever it is asked, what now keeps calls from being recorded; None for nothing.
     """
 
     argv: Sequence[str]
@@ -97,6 +100,7 @@ class Prepared:
     env: Mapping[str, str | None] = field(default_factory=dict)
     files: Sequence[Path] = ()
     warnings: Sequence[str] = ()
+    guards: Sequence[Callable[[], str | None]] = ()
 
 
 @dataclass(frozen=True, slots=True)

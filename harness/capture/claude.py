@@ -5,6 +5,8 @@ Rules kept here (each was tried on the versions in ``TESTED_VERSIONS``):
 - ``disableAllHooks`` is pinned to false in that layer, which wins over a repository's ``.claude`` files; what
   switches hooks off all the same (``--bare``, ``--safe-mode``, their variables, managed settings) is
   refused, and so is what takes the session out of the run (``--background``, ``--cloud`` ...).
+- No settings file, at the start or later, reaches into the hook command (``claude_settings``); the command
+  talks to the recorder's process only.
 - The hook before a call fails closed by itself: Claude runs a call whose hook timed out, crashed or printed
   garbage.
 - On allow nothing is printed: an explicit allow would skip the user's own prompts. ``ask`` is never printed.
@@ -22,7 +24,7 @@ from typing import Any
 from agentgov.calls import CallKind, ToolCall, Verdict
 from agentgov.errors import UsageError
 from agentgov.files import write_atomic
-from agentgov.harness.capture import claude_log
+from agentgov.harness.capture import claude_log, claude_settings
 from agentgov.harness.capture.base import (
     BrokenEventError,
     CaptureContext,
@@ -31,6 +33,8 @@ from agentgov.harness.capture.base import (
     HookKind,
     Prepared,
 )
+from agentgov.harness.guarding import Unchanged
+from agentgov.text import printable
 
 TESTED_VERSIONS = ("2.1.329",)
 HOOK_CLIENT = Path(__file__).with_name("hook_client.py")
@@ -109,6 +113,7 @@ class ClaudeCapture:
             unreadable.
         """
         self._refuse_what_hides_calls(argv, context.env)
+        claude_settings.refuse_reaching(context.cwd, context.env)
         at = _program_at(argv)
         rest, raw_settings = _take_settings(argv)
         settings = _read_settings(raw_settings, context.cwd) if raw_settings is not None else {}
@@ -116,7 +121,21 @@ class ClaudeCapture:
         write_atomic(
             path, json.dumps(_with_hooks(self.name, settings, context), indent=1).encode(), mode=0o600
         )
-        return Prepared(argv=self.with_settings(rest, at, path), hooks=True, files=(path,))
+        return Prepared(
+            argv=self.with_settings(rest, at, path),
+            hooks=True,
+            files=(path,),
+            warnings=[
+                f"{printable(str(theirs))} brings hooks of its own: they run as you, and may change a call "
+                "after it was judged"
+                for theirs in claude_settings.repository_files(context.cwd)
+                if claude_settings.has_hooks_before_calls(theirs)
+            ],
+            guards=(
+                Unchanged((path, HOOK_CLIENT)),
+                claude_settings.SettingsGuard(context.cwd, context.env),
+            ),
+        )
 
     def with_settings(self, argv: Sequence[str], program_at: int, settings: Path) -> list[str]:
         """Return the command with the run's settings named in it."""
@@ -277,7 +296,9 @@ def _with_hooks(agent: str, settings: Mapping[str, Any], context: CaptureContext
             group["matcher"] = "*"
         theirs = hooks.get(event, [])
         hooks[event] = [group, *(theirs if isinstance(theirs, list) else [])]
-    return {**settings, "disableAllHooks": False, "hooks": hooks}
+    theirs = settings.get("env")
+    env = {**claude_settings.pins(context.env), **(theirs if isinstance(theirs, dict) else {})}
+    return {**settings, "env": env, "disableAllHooks": False, "hooks": hooks}
 
 
 def hook_command(agent: str, context: CaptureContext, event: str, seconds: int) -> str:
@@ -288,7 +309,8 @@ def hook_command(agent: str, context: CaptureContext, event: str, seconds: int) 
     """
     words = [
         *(context.timeout_program, "-k", "5", str(seconds)),
-        *(context.python, "-I", "-S", str(HOOK_CLIENT), str(context.socket), agent, event),
+        *(context.python, "-I", "-S", str(HOOK_CLIENT)),
+        *(str(context.socket), str(context.recorder_pid), agent, event),
     ]
     line = shlex.join(words)
     if event in _TOOL_EVENTS:

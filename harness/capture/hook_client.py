@@ -1,12 +1,13 @@
 """The command an agent's hook runs: hand one event to the recorder, give the agent its answer.
 
-Run as ``python -I -S .../hook_client.py SOCKET AGENT EVENT`` with the event on standard input. Rules kept
-here:
+Run as ``python -I -S .../hook_client.py SOCKET PID AGENT EVENT`` with the event on standard input.
+Rules kept here:
 
 - Only the interpreter's built-in modules are imported: this process starts twice per tool call, and every
   import is paid by the agent. A test reads ``sys.modules``.
 - It decides nothing. Whatever goes wrong ends in a non-zero exit, which the shell line around it turns into a
   denial (``|| { echo ...; exit 2; }``): agents let a call pass when a hook fails in any other way.
+- It talks to the recorder's own process only: an agent could put a socket of its own in its place.
 - On allow it prints nothing.
 """
 
@@ -27,7 +28,7 @@ def _write_all(fd: int, data: bytes) -> None:
         data = data[posix.write(fd, data) :]
 
 
-def ask(socket_path: str, agent: str, event: str, payload: bytes) -> tuple[int, bytes, bytes]:
+def ask(socket_path: str, pid: int, agent: str, event: str, payload: bytes) -> tuple[int, bytes, bytes]:
     """Send one event and wait for the answer.
 
     Returns:
@@ -39,6 +40,11 @@ def ask(socket_path: str, agent: str, event: str, payload: bytes) -> tuple[int, 
     """
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     connection.connect(socket_path)
+    if hasattr(_socket, "SO_PEERCRED"):
+        # struct ucred (unix(7)) begins with the process that listens; 0 is one outside our process namespace.
+        raw = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        if int.from_bytes(raw[:4], sys.byteorder) not in (0, pid):
+            raise OSError("another process listens in its place")
     connection.sendall(b"AG1 hook %s %s %d\n" % (agent.encode(), event.encode(), len(payload)) + payload)
     answer = b""
     while chunk := connection.recv(1 << 16):
@@ -54,8 +60,8 @@ def ask(socket_path: str, agent: str, event: str, payload: bytes) -> tuple[int, 
 def main(argv: list[str]) -> int:
     """Run the client; return its exit code."""
     try:
-        _, socket_path, agent, event = argv
-        code, out, err = ask(socket_path, agent, event, _read_all(0))
+        _, socket_path, pid, agent, event = argv
+        code, out, err = ask(socket_path, int(pid), agent, event, _read_all(0))
         _write_all(1, out)
         _write_all(2, err)
     except (OSError, ValueError) as error:

@@ -26,6 +26,7 @@ DENY = Verdict("deny", ("keep",), "0" * 64, "would delete", ".agentgov.toml:3", 
 def context(tmp_path: Path, **env: str) -> CaptureContext:
     return CaptureContext(
         socket=tmp_path / "it's.sock",
+        recorder_pid=4711,
         private_dir=tmp_path,
         python=sys.executable,
         timeout_program="/usr/bin/timeout",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from agentgov.harness.capture.claude import HOOK_CLIENT
 ALLOWED_MODULES = {"__main__", "builtins", "sys", "posix", "_socket"}
 
 
-def run_client(path: Path, event: bytes = b"{}", *flags: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, *flags, "-I", "-S", str(HOOK_CLIENT), str(path), "claude", "PreToolUse"]
+def run_client(
+    path: Path, event: bytes = b"{}", *flags: str, pid: str = str(os.getpid())
+) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, *flags, "-I", "-S", str(HOOK_CLIENT), str(path), pid, "claude", "PreToolUse"]
     return subprocess.run(command, input=event, capture_output=True, check=False)
 
 
@@ -93,3 +96,12 @@ def test_no_recorder_is_a_failure_with_a_reason(path: Path) -> None:
     done = run_client(path)
     assert done.returncode == 1
     assert done.stderr.startswith(b"agentgov: the recorder did not answer")
+
+
+def test_a_socket_of_another_process_is_not_believed(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        done = run_client(path, pid="1")
+    assert done.returncode == 1
+    assert b"another process" in done.stderr

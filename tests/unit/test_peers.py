@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from agentgov.harness.peers import is_descendant, is_own_user, parent_of, peer_of
+from agentgov.harness.peers import is_descendant, is_from, is_own_user, is_running, parent_of, peer_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,31 @@ def test_the_kernel_names_the_peer_and_its_parent() -> None:
     assert parent_of(os.getpid()) == os.getppid()
     ours.close()
     theirs.close()
+
+
+def test_a_process_that_has_ended_is_neither_ours_nor_not_ours() -> None:
+    listener, held = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    listener.bind("")
+    listener.listen(1)
+    child = os.fork()
+    if child == 0:
+        held.connect(listener.getsockname())
+        os._exit(0)
+    os.waitpid(child, 0)
+    connection, _ = listener.accept()
+    with listener, held, connection:
+        assert is_from(connection, os.getpid()) is None
+
+
+def test_an_ancestor_that_has_ended_is_nobodys() -> None:
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    with ours, theirs:
+        assert not is_running(child)
+        assert is_from(ours, child) is None
+        assert is_from(ours, os.getpid()) is True
+        assert is_from(ours, os.getppid()) is True
+    os.waitpid(child, 0)

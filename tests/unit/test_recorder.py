@@ -180,7 +180,8 @@ def test_hooks_from_outside_the_run_are_refused(path: Path) -> None:
 def test_hooks_from_inside_count_and_answers_from_inside_do_not(path: Path) -> None:
     rig = Rig({"curl": "ask"})
     with LiveRecorder(rig, path, supervisor_pid=os.getpid(), check_peers=True) as live:
-        command = [sys.executable, "-I", "-S", str(HOOK_CLIENT), str(path), "claude", "PreToolUse"]
+        words = [str(HOOK_CLIENT), str(path), str(os.getpid()), "claude", "PreToolUse"]
+        command = [sys.executable, "-I", "-S", *words]
         held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert held.stdin is not None
         held.stdin.write(hook_input("PreToolUse", "t1", "curl"))
