@@ -49,8 +49,12 @@ class Screen:
         if self._console is None:
             self.stream.write(safe + "\n")
         else:
-            # `print` would wrap, expand tabs and turn :smile: into a picture.
-            self._console.out(safe, style=style, highlight=False)
+            from rich.segment import Segment, Segments
+            from rich.style import Style
+
+            # A text would be wrapped, its tabs expanded, and :smile: turned into a picture.
+            shown = Segment(safe, Style.parse(style) if style else None)
+            self._console.print(Segments([shown, Segment.line()]), end="")
 
     def block(self, text: str) -> None:
         """Print many lines as they are, each made printable."""
