@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import shlex
 import subprocess
 import sys
 import time
@@ -133,7 +134,7 @@ def test_an_answer_from_inside_the_agents_own_tree_is_refused(
     repo = ask_repo(make_repo)
     # The agent starts a process that answers for it as soon as the question is there.
     helper = repo.parent / "cheat.sh"
-    command = f"{sys.executable} -m agentgov"
+    command = f"{shlex.quote(sys.executable)} -m agentgov"
     helper.write_text(
         f"cd {repo}\n"
         f"(while ! {command} pending 2>/dev/null | grep -q asks; do sleep 0.1; done\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_an_agent_cannot_do_a_persons_part_on_an_earlier_run(
     (earlier,) = Record(repo, state).runs
     more = {"approve": ["-m", "mine"], "drop": ["--yes"], "rollback": ["--yes"]}.get(command, [])
     name = f"{earlier}:start" if command == "rollback" else earlier
-    words = " ".join([sys.executable, "-m", "agentgov", command, name, *more])
+    words = shlex.join([sys.executable, "-m", "agentgov", command, name, *more])
     script = f"cd {repo} && env -u AGENTGOV_RUN setsid {words}; test $? = {int(ExitCode.DENIED)}"
     before, kinds = git(repo, "rev-parse", "main"), Record(repo, state).kinds(earlier)
     env = {**os.environ, "AGENTGOV_HOME": str(state.root)}
