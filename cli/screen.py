@@ -76,6 +76,7 @@ class Screen:
         if self._console is None:
             self.stream.writelines(f"{line}\n" for line in shown)
             return
+        from rich.segment import Segment, Segments
         from rich.text import Text
 
         from agentgov.cli.inline import changed_spans
@@ -85,7 +86,7 @@ class Screen:
             text = Text(line, style=_diff_style(line))
             for start, end in spans.get(index, ()):
                 text.stylize("reverse", start, end)
-            self._console.print(text)
+            self._console.print(Segments([*text.render(self._console), Segment.line()]), end="")
 
     def columns(
         self,
