@@ -69,9 +69,10 @@ def verify_here(session: Session, *, run: str | None = None, require: Level | No
     Raises:
         UsageError: nothing was ever recorded here, or `run` names no run.
     """
-    session.demand_record()
     trust = local_trust(session.repo, session.state)
     source = RepositorySource(session.repo, known_stream_id=trust.stream_id)
+    if source.stream_id() is None:
+        session.demand_record()
     store = Git(session.layout.store) if session.layout.store.is_dir() else None
     history = session.recorded_history
     # A record that cannot be read names no run; it is then verified whole, which says why.

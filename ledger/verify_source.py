@@ -147,8 +147,10 @@ class RepositorySource:
             return RawTail([])
         with _quiet(self._layout):
             tail = read_tail(self._layout.wal)
-            gaps = [] if tail.newest is not None else ["the files of entries that are not saved yet are gone"]
-            if self._known is not None and not self._layout.stream_file.exists():
+            gaps, named = [], self._layout.stream_file.exists()
+            if tail.newest is None and (named or self._known is not None):
+                gaps.append("the files of entries that are not saved yet are gone")
+            if self._known is not None and not named:
                 gaps.append("the file that names this record is gone")
         return replace(tail, gaps=tuple(gaps))
 

@@ -126,3 +126,26 @@ def test_a_store_that_borrows_elsewhere_is_incomplete(recorded: Path, state: Sta
     store = discover(recorded).layout.store
     (store / "objects/info/alternates").write_text("/nonexistent\n")
     assert _verify(recorded, state)[0] == ExitCode.INCOMPLETE
+
+
+def test_a_fetched_record_is_verified_and_never_taken_for_ones_own(
+    recorded: Path, state: StateHome, git: GitRunner, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", recorded, clone)
+    assert _verify(clone, state)[0] == ExitCode.USAGE
+    git(clone, "fetch", "-q", "origin", "refs/agentgov/ledger/*:refs/agentgov/ledger/*")
+    code, said = _verify(clone, StateHome(tmp_path / "elsewhere"))
+    assert code == ExitCode.UNTRUSTED
+    assert "none missing, reordered or altered" in said
+    tip = git(clone, "for-each-ref", "--format=%(objectname)", "refs/agentgov/ledger")
+    entries = git(clone, "rev-parse", f"{tip}:entries")
+    name = f"{entries[:2]}/{entries[2:]}"
+    for pack in list((clone / ".git/objects/pack").iterdir()):
+        pack.rename(clone / pack.name)
+        if pack.suffix == ".pack":
+            subprocess.run(
+                ["git", "unpack-objects", "-q"], cwd=clone, stdin=(clone / pack.name).open("rb"), check=True
+            )
+    (clone / ".git/objects" / name).unlink()
+    assert _verify(clone, StateHome(tmp_path / "elsewhere"))[0] == ExitCode.INCOMPLETE
