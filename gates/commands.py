@@ -101,6 +101,9 @@ def _run_named(raw_name: str, words: list[Word], scope: Scope, feed: Feed, raw: 
     if name in scope.functions:
         _call_function(name, words, scope, feed)
         return
+    if name in scope.aliases and scope.depth < MAX_DEPTH:
+        first, *rest = scope.aliases[name].split() or [""]
+        run_words([(first,), *((word,) for word in rest), *words[1:]], scope.fork(deeper=True), feed, {}, raw)
     program = name.rsplit("/", 1)[-1]
     if program in _QUIET:
         return
@@ -112,10 +115,12 @@ def _run_named(raw_name: str, words: list[Word], scope: Scope, feed: Feed, raw: 
     if interpreters.read(program, words, scope, feed, raw):
         scope.run((program, *_first(words[1:])))
         return
-    if program == "git":
+    if program in ("git", "hub"):
         gitcmd.read(words, scope, feed)
         return
     netcmd.read(program, words, scope)
+    if program == "patch":
+        programs.read_patch(words, scope, feed)
     if programs.read(program, words, scope):
         scope.run((program, *_first(words[1:])))
         return
@@ -170,6 +175,7 @@ def _builtin(program: str, words: list[Word], scope: Scope, feed: Feed, raw: str
         for word in words[1:]:
             name, equals, body = plain(word[0]).partition("=")
             if equals:
+                scope.aliases[name] = body
                 read_shell(body, scope.fork(deeper=True))
                 scope.run(("alias", name))
     elif program in ("read", "mapfile", "readarray"):

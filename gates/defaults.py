@@ -87,4 +87,12 @@ BUILTIN_RULES = (
         where=WHERE,
         reason="this push can drop commits or branches of others",
     ),
+    Rule(
+        BUILTIN_PREFIX + "gates",
+        "deny",
+        ("exec",),
+        programs=("agentgov approve", "agentgov promote", "agentgov answer"),
+        where=WHERE,
+        reason="an agent does not judge its own work",
+    ),
 )

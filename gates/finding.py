@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
+import stat
 from collections.abc import Sequence
 
 from agentgov.gates.patterns import UNKNOWN, walk_below
 from agentgov.gates.scope import MAX_EXPANSION, Scope, Word, plain
 
-_LOOK_LIMIT = 5_000
 _NAME_TESTS = {"-name", "-iname", "-path", "-wholename", "-ipath"}
 _VALUE_TESTS = {
     "-type", "-mtime", "-mmin", "-size", "-maxdepth", "-mindepth", "-newer", "-user", "-group", "-perm",
@@ -44,9 +45,8 @@ def selected_by(argv: Sequence[Word], scope: Scope) -> list[tuple[Word, bool]]:
     """What a find selects: (path, recursive).
 
     With plain name tests the existing files are looked up, so that removing `*.pyc` is not taken for removing
-    everything; any
-    test that could widen the selection, and a tree too large to look through, gives the starting points
-    themselves.
+    everything; any test that could widen the selection gives the starting points themselves, and a tree too
+    large to look through something below them.
     """
     roots, expression = roots_of(argv)
     whole = [(root, True) for root in roots]
@@ -58,6 +58,8 @@ def selected_by(argv: Sequence[Word], scope: Scope) -> list[tuple[Word, bool]]:
             return whole
         if word in _ACTIONS:
             break
+        if word == "-empty":
+            names.append((word, ""))
         if word in _NAME_TESTS and index + 1 < len(expression):
             if len(expression[index + 1]) != 1 or UNKNOWN in expression[index + 1][0]:
                 return whole
@@ -69,27 +71,45 @@ def selected_by(argv: Sequence[Word], scope: Scope) -> list[tuple[Word, bool]]:
     if not names:
         return whole
     found: list[tuple[Word, bool]] = []
-    seen = 0
     for root in roots:
         for value in root:
             for start, _ in scope.expand(value):
-                for path in (start, *walk_below(start)):
-                    seen += 1
-                    if seen > _LOOK_LIMIT:
-                        return whole
-                    shown = os.path.join(value, os.path.relpath(path, start))
-                    if all(_selects(test, glob, path, shown) for test, glob in names):
-                        found.append(((path,), True))
-    return found if len(found) <= MAX_EXPANSION else whole
+                for path in itertools.chain((start,), walk_below(start)):
+                    scope.looks[0] -= 1
+                    if scope.looks[0] < 0 or len(found) > MAX_EXPANSION:
+                        return [
+                            (tuple(f"{item.rstrip('/')}/{UNKNOWN}" for item in word), True) for word in roots
+                        ]
+                    if all(_selects(test, glob, path, value, start) for test, glob in names):
+                        found.append(((path,), ("-empty", "") not in names))
+    return found
 
 
-def _selects(test: str, glob: str, path: str, shown: str) -> bool:
-    subject = shown if "path" in test or "whole" in test else os.path.basename(path)
+def _selects(test: str, glob: str, path: str, value: str, start: str) -> bool:
+    if test == "-empty":
+        return _is_empty(path)
+    is_whole = "path" in test or "whole" in test
+    subject = os.path.join(value, os.path.relpath(path, start)) if is_whole else os.path.basename(path)
     if test.startswith("-i"):
         subject, glob = subject.lower(), glob.lower()
     return fnmatch.fnmatchcase(subject, glob)
 
 
-def listed_by(argv: Sequence[Word], scope: Scope) -> tuple[str, ...]:
-    """The paths a find prints, as far as they can be known."""
-    return tuple(value for word, _ in selected_by(argv, scope) for value in word)
+def _is_empty(path: str) -> bool:
+    try:
+        status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as listing:
+                return next(listing, None) is None
+        return stat.S_ISREG(status.st_mode) and status.st_size == 0
+    except OSError:
+        return False
+
+
+def listed_by(argv: Sequence[Word], scope: Scope) -> tuple[tuple[str, ...], bool]:
+    """The paths a find prints, as far as they can be known, and whether they were looked up."""
+    selected = selected_by(argv, scope)
+    roots = roots_of(argv)[0]
+    return tuple(value for word, _ in selected for value in word), not any(
+        word in roots for word, _ in selected
+    )

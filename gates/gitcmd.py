@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 
+from agentgov.gates import patching
 from agentgov.gates.options import has, option_value, positional
 from agentgov.gates.patterns import UNKNOWN
 from agentgov.gates.scope import Feed, Scope, Word, plain
@@ -37,9 +38,11 @@ _COMMAND_SETTING = re.compile(
 )
 _TRUST_SETTING = re.compile(
     r"(?:core\.(?:hookspath|worktree|attributesfile|excludesfile|bare|repositoryformatversion|fsync.*)|include(?:if)?\..*|extensions\..*|"
-    r"safe\..*|receive\..*|transfer\..*|protocol\..*|url\..*|gpg\.ssh\..*|user\.signingkey|http\..*proxy|remote\..*\.(?:url|pushurl|mirror))",
+    r"safe\..*|receive\..*|transfer\..*|protocol\..*|url\..*|gpg\.ssh\..*|user\.signingkey|http\..*proxy|remote\..*\.(?:url|pushurl|mirror|push))",
     re.IGNORECASE,
 )
+_ONLY_LOOKING = ("--check", "--stat", "--numstat", "--summary", "--cached", "--abort", "--skip", "--quit")
+_FORCING_SETTING = re.compile(r"remote\..*\.(?:push=\+.*|mirror=(?!false|0|no|off).*)", re.IGNORECASE)
 _REMOTE_COMMANDS = frozenset(
     {"push", "fetch", "pull", "clone", "ls-remote", "archive", "remote", "submodule"}
 )
@@ -48,6 +51,7 @@ _REMOTE_COMMANDS = frozenset(
 def read(words: list[Word], scope: Scope, feed: Feed) -> None:
     """Adds the effects of a git command line."""
     inner = scope.fork()
+    forces = False
     rest = words[1:]
     while rest and rest[0][0].startswith("-"):
         option = plain(rest[0][0])
@@ -61,6 +65,7 @@ def read(words: list[Word], scope: Scope, feed: Feed) -> None:
             inner.enter(path for item in value for path, _ in inner.expand(item))
         elif name == "-c":
             _setting(plain(value[0]), inner)
+            forces = forces or _FORCING_SETTING.fullmatch(plain(value[0])) is not None
         elif name in ("--exec-path", "--config-env") and value != ("",):
             inner.opaque(" ".join(plain(word[0]) for word in words))
         rest = rest[2:] if not equals and option in _GLOBAL_WITH_VALUE else rest[1:]
@@ -70,13 +75,17 @@ def read(words: list[Word], scope: Scope, feed: Feed) -> None:
     command, arguments = plain(rest[0][0]), rest[1:]
     if UNKNOWN in command:
         scope.opaque(" ".join(plain(word[0]) for word in words))
-    facts = _push_facts(arguments) if command == "push" else ()
+    facts = _push_facts(arguments) if command in ("push", "send-pack") else ()
+    if command == "push" and forces:
+        facts = ("force-push",)
     scope.run(("git", command, *(plain(word[0]) for word in arguments)), facts)
     handler = _HANDLERS.get(command)
     if handler is not None:
         handler(arguments, inner)
     if command in _REMOTE_COMMANDS:
         _hosts(arguments, inner)
+    if command in ("apply", "am") and not has(arguments, "", *_ONLY_LOOKING):
+        patching.apply(positional(arguments, {"-p", "-C", "--directory"}), arguments, inner, feed)
     _commands_inside(command, arguments, inner, feed)
 
 
@@ -183,10 +192,9 @@ def _pathspec(word: Word, scope: Scope) -> Word:
 def _rm(arguments: list[Word], scope: Scope) -> None:
     if has(arguments, "n", "--dry-run", "--cached"):
         return
+    recursive = has(arguments, "r")
     for word in positional(arguments, {"--pathspec-from-file"}):
-        scope.touch(
-            "fs.delete", _pathspec(word, scope), recursive=has(arguments, "r") or word[0].startswith(":")
-        )
+        scope.touch("fs.delete", _pathspec(word, scope), recursive=recursive or word[0].startswith(":"))
 
 
 def _mv(arguments: list[Word], scope: Scope) -> None:
@@ -205,8 +213,10 @@ def _clean(arguments: list[Word], scope: Scope) -> None:
 
 
 def _restore(arguments: list[Word], scope: Scope) -> None:
+    if has(arguments, "S", "--staged") and not has(arguments, "W", "--worktree"):
+        return
     for word in positional(arguments, {"-s", "--source"}):
-        scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=False)
+        scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=not word[0].startswith(":"))
 
 
 def _checkout(arguments: list[Word], scope: Scope) -> None:
@@ -220,7 +230,8 @@ def _checkout(arguments: list[Word], scope: Scope) -> None:
         if has(arguments, "f", "--force"):
             paths = [(".",)]
     for word in paths:
-        scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=False)
+        # A path that was written out is meant; the whole tree is not `.git`.
+        scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=not word[0].startswith(":"))
 
 
 def _reset(arguments: list[Word], scope: Scope) -> None:
@@ -231,7 +242,11 @@ def _reset(arguments: list[Word], scope: Scope) -> None:
 def _stash(arguments: list[Word], scope: Scope) -> None:
     if arguments and arguments[0][0] in ("list", "show", "drop", "clear", "branch", "create", "store"):
         return
-    for word in _paths_after_dashes(arguments) or [(".",)]:
+    paths = _paths_after_dashes(arguments)
+    if not paths and has(arguments, "au", "--all", "--include-untracked"):
+        paths = [(".",)]
+    # Without a path, what is stashed is what the agent changed, and what is popped was stashed.
+    for word in paths:
         scope.touch("fs.write", _pathspec(word, scope), recursive=True, exact=False)
 
 
@@ -253,11 +268,6 @@ def _submodule(arguments: list[Word], scope: Scope) -> None:
     if arguments and arguments[0][0] == "deinit":
         for word in positional(arguments[1:], set()) or [(".",)]:
             scope.touch("fs.delete", word, recursive=True, exact=bool(positional(arguments[1:], set())))
-
-
-def _apply(arguments: list[Word], scope: Scope) -> None:
-    if not has(arguments, "", "--check", "--stat", "--numstat", "--summary", "--cached"):
-        scope.touch("fs.write", (".",), recursive=True, exact=False)
 
 
 def _config(arguments: list[Word], scope: Scope) -> None:
@@ -291,12 +301,47 @@ def _config(arguments: list[Word], scope: Scope) -> None:
 
 
 def _show(arguments: list[Word], scope: Scope) -> None:
+    beyond = "--no-index" in (item[0] for item in arguments)
     for word in arguments:
         output = option_value([word], "--output")
         if output is not None:
             scope.touch("fs.write", output)
-        if "--no-index" in (item[0] for item in arguments) and not word[0].startswith("-"):
-            scope.touch("fs.read", word)
+        if not word[0].startswith("-"):
+            if beyond:
+                scope.touch("fs.read", word)
+            else:
+                _show_committed(word, scope)
+
+
+def _show_committed(word: Word, scope: Scope) -> None:
+    # `HEAD:.env` and `:.env` print the file of that name as it was.
+    for value in word:
+        _, colon, path = value.partition(":")
+        if colon and path and "://" not in value:
+            scope.touch("fs.read", (path,))
+
+
+def _cat_file(arguments: list[Word], scope: Scope) -> None:
+    for word in positional(arguments, set()):
+        _show_committed(word, scope)
+
+
+def _hash_object(arguments: list[Word], scope: Scope) -> None:
+    for word in positional(arguments, {"-t", "--path"}):
+        scope.touch("fs.read", word)
+
+
+def _update_ref(arguments: list[Word], scope: Scope) -> None:
+    for word in positional(arguments, {"-m"}):
+        for value in word:
+            if value.startswith("refs/agentgov/"):
+                scope.touch("fs.write", (f"{scope.places.workspace}/.git/agentgov/{value}",))
+
+
+def _init(arguments: list[Word], scope: Scope) -> None:
+    # A template's hooks are copied into a repository that is there already.
+    if option_value(arguments, "--template") is not None:
+        scope.touch("fs.write", (".git/hooks/",))
 
 
 def _add(arguments: list[Word], scope: Scope) -> None:
@@ -315,8 +360,8 @@ def _clone(arguments: list[Word], scope: Scope) -> None:
 _HANDLERS = {
     "rm": _rm, "mv": _mv, "clean": _clean, "restore": _restore, "checkout": _checkout, "reset": _reset,
     "stash": _stash,
-    "sparse-checkout": _whole_tree_delete, "worktree": _worktree, "submodule": _submodule, "apply": _apply,
-    "am": _apply,
+    "sparse-checkout": _whole_tree_delete, "worktree": _worktree, "submodule": _submodule,
     "config": _config, "diff": _show, "show": _show, "log": _show, "add": _add, "stage": _add,
-    "clone": _clone,
+    "clone": _clone, "cat-file": _cat_file, "hash-object": _hash_object, "init": _init,
+    "update-ref": _update_ref, "symbolic-ref": _update_ref,
 }  # fmt: skip

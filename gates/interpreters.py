@@ -21,6 +21,7 @@ _CODE_OPTIONS = {
     "expect": ("-c",), "gdb": ("-ex",), "jshell": (), "irb": (), "scala": ("-e",), "elixir": ("-e",),
     "erl": ("-eval",),
 }  # fmt: skip
+_EDITORS = frozenset({"vim", "vi", "nvim", "ex", "ed", "emacs"})
 _AWK_RUNS = re.compile(r"system\s*\(|\|\s*(?:getline|\")|>\s*\"|\|&")
 
 
@@ -49,6 +50,7 @@ def read(program: str, words: list[Word], scope: Scope, feed: Feed, raw: str) ->
             program in ("perl", "ruby")
             and any(re.fullmatch(r"-[a-zA-Z0-9.]*[eE]", word[0]) for word in words[1:])
         )
+        edits = program in _EDITORS
         no_file = not [word for word in words[1:] if not word[0].startswith("-")]
         piped = no_file and (feed.text is not None or feed.is_opaque)
         if code or piped:
@@ -57,8 +59,10 @@ def read(program: str, words: list[Word], scope: Scope, feed: Feed, raw: str) ->
             re.match(r"-[a-zA-Z0]*i", word[0]) for word in words[1:]
         )
         for word in words[1:]:
-            if not word[0].startswith("-") and not (code and " " in word[0]):
-                scope.touch("fs.write" if in_place else "fs.read", word, exact=in_place)
+            if not word[0].startswith(("-", "+")) and not (code and " " in word[0]):
+                scope.touch("fs.write" if in_place else "fs.read", word, exact=in_place or edits)
+                if edits:
+                    scope.touch("fs.write", word)
     else:
         return False
     return True
@@ -95,7 +99,7 @@ def _shell(words: list[Word], scope: Scope, feed: Feed, raw: str) -> None:
             run_script(value, inner)
     elif feed.text is not None:
         read_shell(feed.text, inner)
-    elif feed.is_opaque or feed.words:
+    elif feed.is_opaque or feed.words or rest:
         scope.opaque(raw + " " + " ".join(feed.words))
 
 

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable
 
-from agentgov.gates import finding
+from agentgov.gates import finding, patching, transfers
 from agentgov.gates.effect import names
 from agentgov.gates.options import has, option_value, positional
 from agentgov.gates.patterns import UNKNOWN
@@ -69,6 +69,11 @@ def read_arguments(program: str, words: list[Word], scope: Scope) -> None:
     """Counts path-like arguments of an unknown program as read."""
     if program in _NAMERS:
         return
+    if program in ("docker", "podman") and [word[0] for word in words[1:2]] == ["compose"]:
+        # It reads `.env` without being told to, and gives it to containers only.
+        words = [
+            word for before, word in zip([("",), *words], words, strict=False) if before[0] != "--env-file"
+        ]
     for word in words[1:]:
         for value in word:
             path = value.partition("=")[2] if value.startswith("-") else value
@@ -90,6 +95,13 @@ def _read_files(program: str, words: list[Word], scope: Scope) -> None:
     recursive = has(words[1:], "rR", "--recursive") or program in ("rg", "ag", "ack")
     for word in files:
         scope.touch("fs.read", word, recursive=recursive)
+    if recursive:
+        for option in ("--include", "-g", "--glob"):
+            only = option_value(words[1:], option)
+            for value in only or ():
+                scope.touch("fs.read", tuple(f"{folder}/{value}" for word in files for folder in word))
+    if program == "gpg" and any(word[0].startswith("--export-secret") for word in words[1:]):
+        scope.touch("fs.read", (f"{scope.places.home}/.gnupg/private-keys-v1.d",), recursive=True)
     output = (
         option_value(words[1:], "-o", "--output", "-out")
         if program in ("sort", "openssl", "gpg", "age", "base64")
@@ -141,16 +153,21 @@ def _move(words: list[Word], scope: Scope) -> None:
     sources, destination = _targets(words)
     for source in sources:
         scope.touch("fs.delete", source, recursive=True)
-        scope.touch("fs.read", source, recursive=True, exact=False)
+        # Under its new name, nothing says any more what it is.
+        scope.touch("fs.read", source, recursive=True)
     for target in destination:
         _write_into(sources, target, scope)
 
 
 def _copy(words: list[Word], scope: Scope) -> None:
     sources, destination = _targets(words)
+    recursive, linked = (
+        has(words[1:], "rRa", "--recursive", "--archive"),
+        has(words[1:], "l", "--link"),
+    )
     for source in sources:
-        scope.touch("fs.read", source, recursive=has(words[1:], "rRa", "--recursive", "--archive"))
-        if has(words[1:], "l", "--link"):
+        scope.touch("fs.read", source, recursive=recursive)
+        if linked:
             scope.touch("fs.write", source)
     for target in destination:
         _write_into(sources, target, scope)
@@ -167,6 +184,7 @@ def _link(words: list[Word], scope: Scope) -> None:
             if not symbolic:
                 # Another name for the same file: what is written to it later is written to the file.
                 scope.touch("fs.write", source, exact=False)
+                scope.touch("fs.read", source)
                 continue
             scope.touch("fs.read", source, exact=False)
             _note_link(source, target, scope)
@@ -199,8 +217,9 @@ def _write_all(words: list[Word], scope: Scope) -> None:
     files = positional(words[1:], _VALUE_OPTIONS.get(program, set()))
     if program in ("chmod", "chown", "chgrp", "chattr", "setfacl") and not has(words[1:], "", "--reference"):
         files = files[1:]
+    recursive = has(words[1:], "R", "--recursive")
     for word in files:
-        scope.touch("fs.write", word, recursive=has(words[1:], "R", "--recursive"))
+        scope.touch("fs.write", word, recursive=recursive)
 
 
 def _sed(words: list[Word], scope: Scope) -> None:
@@ -229,24 +248,6 @@ def _dd(words: list[Word], scope: Scope) -> None:
                 scope.touch("fs.write", (value[3:],))
             elif value.startswith("if="):
                 scope.touch("fs.read", (value[3:],))
-
-
-def _rsync(words: list[Word], scope: Scope) -> None:
-    files = positional(
-        words[1:],
-        {"-e", "--exclude", "--include", "--rsh", "-f", "--filter", "--exclude-from", "--files-from"},
-    )
-    local = [word for word in files if not re.match(r"[^/]+:", word[0])]
-    if files and files[-1] in local:
-        mirror = any(word[0].startswith("--del") for word in words)
-        scope.touch("fs.write", files[-1], recursive=True, exact=False)
-        if mirror:
-            scope.touch("fs.delete", files[-1], recursive=True)
-    for word in files[:-1]:
-        if word in local:
-            scope.touch("fs.read", word, recursive=True)
-            if any(item[0] == "--remove-source-files" for item in words):
-                scope.touch("fs.delete", word, recursive=True)
 
 
 def _find(words: list[Word], scope: Scope) -> None:
@@ -303,77 +304,50 @@ def _tar(words: list[Word], scope: Scope) -> None:
         if folder is not None:
             scope = scope.fork()
             scope.enter(path for value in folder for path, _ in scope.expand(value))
+        emptied = any(item[0] == "--remove-files" for item in words)
         for word in files:
             scope.touch("fs.read", word, recursive=True)
-            if any(item[0] == "--remove-files" for item in words):
+            if emptied:
                 scope.touch("fs.delete", word, recursive=True)
     elif "x" in mode or "--extract" in (word[0] for word in words):
-        scope.touch("fs.write", folder or (".",), recursive=True, exact=False)
+        # What an archive holds is not read: only its folder, and the members that are named.
+        scope.touch("fs.write", folder or (".",))
+        for word in files:
+            for start in folder or (".",):
+                scope.touch("fs.write", tuple(f"{start}/{value}" for value in word), recursive=True)
         if any(item[0] == "--recursive-unlink" for item in words):
             scope.touch("fs.delete", folder or (".",), recursive=True, exact=False)
 
 
 def _unpack(words: list[Word], scope: Scope) -> None:
-    scope.touch("fs.write", option_value(words[1:], "-d") or (".",), recursive=True, exact=False)
+    scope.touch("fs.write", option_value(words[1:], "-d") or (".",))
 
 
 def _compress(words: list[Word], scope: Scope) -> None:
     kept = has(words[1:], "kc", "--keep", "--stdout")
+    recursive = has(words[1:], "r", "--recursive")
     for word in positional(words[1:], {"-S"}):
-        scope.touch("fs.read" if kept else "fs.delete", word, recursive=has(words[1:], "r", "--recursive"))
+        scope.touch("fs.read" if kept else "fs.delete", word, recursive=recursive)
 
 
 def _zip(words: list[Word], scope: Scope) -> None:
     files = positional(words[1:], {"-x", "-i", "-P", "-b"})
     for word in files[:1]:
         scope.touch("fs.write", word)
+    moved = has(words[1:], "m", "--move")
     for word in files[1:]:
         scope.touch("fs.read", word, recursive=True)
-        if has(words[1:], "m", "--move"):
+        if moved:
             scope.touch("fs.delete", word, recursive=True)
 
 
-def _fetch(words: list[Word], scope: Scope) -> None:
-    for option in ("-o", "--output", "-O", "--output-document"):
-        if words[0][0].endswith("wget") or "o" in option:
-            target = option_value(words[1:], option)
-            if target is not None:
-                scope.touch("fs.write", target)
-    for word in words[1:]:
-        value = word[0]
-        at = (
-            value.partition("@")[2]
-            if re.match(r"(?:@|\w+=@)", value)
-            else value.removeprefix("file://")
-            if value.startswith("file:/")
-            else ""
-        )
-        if at:
-            scope.touch("fs.read", (at.split(";")[0],))
-    upload = (
-        option_value(words[1:], "-T", "--upload-file")
-        if words[0][0].endswith("curl")
-        else option_value(words[1:], "--post-file", "--body-file")
-    )
-    if upload is not None:
-        scope.touch("fs.read", upload)
-    config = option_value(words[1:], "-K", "--config")
-    if config is not None:
-        scope.touch("fs.read", config)
-        scope.opaque(" ".join(plain(word[0]) for word in words))
-
-
-def _patch(words: list[Word], scope: Scope) -> None:
-    scope.touch("fs.write", (".",), recursive=True, exact=False)
-
-
-def _remote_copy(words: list[Word], scope: Scope) -> None:
-    files = positional(words[1:], {"-i", "-P", "-o", "-F", "-l", "-c", "-S", "-J"})
-    for word in files[:-1]:
-        if not re.match(r"[^/]+:", word[0]):
-            scope.touch("fs.read", word, recursive=has(words[1:], "r"))
-    if files and not re.match(r"[^/]+:", files[-1][0]):
-        scope.touch("fs.write", files[-1])
+def read_patch(words: list[Word], scope: Scope, feed: Feed) -> None:
+    """Adds what `patch` would write."""
+    named = option_value(words[1:], "-i", "--input")
+    files = positional(words[1:], {"-p", "-i", "-d", "-o", "-r", "-F", "--input", "--directory"})
+    for word in files[:1]:
+        scope.touch("fs.write", word)
+    patching.apply([named] if named else files[1:2], words[1:], scope, feed)
 
 
 _HANDLERS: dict[str, Handler] = {
@@ -381,8 +355,9 @@ _HANDLERS: dict[str, Handler] = {
     "shred": _shred, "mv": _move, "gmv": _move, "cp": _copy, "gcp": _copy, "install": _copy, "ln": _link,
     "tee": _tee, "sponge": _tee, "sed": _sed, "gsed": _sed,
     **dict.fromkeys(names("truncate chmod chown chgrp touch mkdir chattr setfacl mkfifo mkfs"), _write_all),
-    "dd": _dd, "rsync": _rsync, "tar": _tar, "gtar": _tar, "bsdtar": _tar, "unzip": _unpack, "zip": _zip,
+    "dd": _dd, "rsync": transfers.rsync,
+    "tar": _tar, "gtar": _tar, "bsdtar": _tar, "unzip": _unpack, "zip": _zip,
     "7z": _unpack,
     **dict.fromkeys(("gzip", "bzip2", "xz", "zstd", "gunzip", "bunzip2", "unxz", "lz4"), _compress),
-    "curl": _fetch, "wget": _fetch, "patch": _patch, "scp": _remote_copy,
+    "curl": transfers.fetch, "wget": transfers.fetch, "scp": transfers.remote_copy,
 }  # fmt: skip

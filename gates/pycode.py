@@ -12,7 +12,7 @@ import ast
 
 from agentgov.gates.effect import Action
 from agentgov.gates.patterns import UNKNOWN
-from agentgov.gates.scope import Scope
+from agentgov.gates.scope import MAX_VALUE_CHARS, MAX_VALUES, Scope
 
 _REMOVES = frozenset({"rmtree", "remove", "unlink", "rmdir", "removedirs"})
 _MOVES = frozenset({"move", "rename", "renames", "replace"})
@@ -90,6 +90,11 @@ class _Reader(ast.NodeVisitor):
 
     def fold(self, node: ast.AST | None) -> tuple[str, ...]:
         """The strings an expression may be; UNKNOWN stands for the rest."""
+        # `a = a + a`, forty times, would fill the memory.
+        found = tuple(value if len(value) <= MAX_VALUE_CHARS else UNKNOWN for value in self._fold(node))
+        return found if len(found) <= MAX_VALUES else (*found[: MAX_VALUES - 1], UNKNOWN)
+
+    def _fold(self, node: ast.AST | None) -> tuple[str, ...]:
         if isinstance(node, ast.Constant):
             if isinstance(node.value, bytes):
                 return (node.value.decode("utf-8", "surrogateescape"),)
@@ -103,7 +108,7 @@ class _Reader(ast.NodeVisitor):
             joined = [""]
             for part in node.values:
                 inner = part.value if isinstance(part, ast.FormattedValue) else part
-                joined = [f"{a}{b}" for a in joined for b in self.fold(inner)][:32]
+                joined = [f"{a}{b}"[: MAX_VALUE_CHARS + 1] for a in joined for b in self.fold(inner)][:32]
             return tuple(joined)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return tuple(value for item in node.elts for value in self.fold(item))[:64]

@@ -31,7 +31,10 @@ MAX_EXPANSION = 400
 MAX_VALUE_CHARS = 8192
 MAX_COMMANDS = 2_000
 MAX_LISTED = 20_000
+MAX_LOOKS = 60_000
 MAX_DEPTH = 12
+MAX_OPAQUE = 100
+MAX_EFFECTS = 3_000
 _ACTIVE = re.compile(f"[{STAR}{QUERY}{BRACKET}]")
 
 
@@ -47,11 +50,17 @@ def is_known(value: str) -> bool:
 
 @dataclass(frozen=True)
 class Feed:
-    """What reaches a command's standard input: its text when it can be read, and the words it may hold."""
+    """What reaches a command's standard input: its text when it can be read, and the words it may hold.
+
+    With `is_listing` the words are names of files that were looked up, not guesses; `files` is what it was
+    redirected from.
+    """
 
     text: str | None = None
     words: tuple[str, ...] = ()
     is_opaque: bool = False
+    is_listing: bool = False
+    files: tuple[str, ...] = ()
 
 
 @dataclass
@@ -63,9 +72,12 @@ class Scope:
     variables: dict[str, Word]
     effects: list[Effect] = field(default_factory=list)
     functions: dict[str, object] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    unread: set[str] = field(default_factory=set)
     steps: list[int] = field(default_factory=lambda: [0])
+    looks: list[int] = field(default_factory=lambda: [MAX_LOOKS])
     depth: int = 0
     exact: bool = True
     stack: tuple[tuple[str, ...], ...] = ()
@@ -134,7 +146,7 @@ class Scope:
                 # With its last name known, a path says what it is even where it is not known.
                 yield written, UNKNOWN not in os.path.basename(written.rstrip("/"))
                 continue
-            found = _matching(written)
+            found = _matching(written, self.looks)
             if found is None:
                 yield os.path.dirname(_ACTIVE.split(written)[0]) + "/", True
                 found = []
@@ -147,11 +159,14 @@ class Scope:
         for value in word:
             if not is_known(value) and not value.split(UNKNOWN)[0].strip("./"):
                 # Nothing of the path is known: the text of the whole call is judged instead.
-                self.opaque(plain(value.replace(UNKNOWN, "$")), action=action)
+                self.opaque(plain(value.replace(UNKNOWN, "$")))
                 if value.startswith(UNKNOWN):
                     continue
             if value in ("", "-"):
                 continue
+            if len(self.effects) >= MAX_EFFECTS:
+                self.opaque(plain(value))
+                return
             for path, is_exact in self.expand(value):
                 names = self.places.names_of(path, self.links)
                 self.effects.append(
@@ -172,19 +187,20 @@ class Scope:
         """Adds the effect of reaching a host."""
         self.effects.append(Effect("net.connect", host=host.lower().rstrip("."), port=port, exact=self.exact))
 
-    def opaque(self, text: str, *, action: Action = "exec") -> None:
+    def opaque(self, text: str) -> None:
         """Adds the effect of something that cannot be read."""
-        argv = ("<opaque>",) if action == "exec" else ()
-        self.effects.append(
-            Effect("exec", argv=argv or ("<opaque>",), opaque=True, text=text, exact=self.exact)
-        )
+        # Beyond so many, they say nothing that the text of the whole call does not say.
+        if text in self.unread or len(self.unread) >= MAX_OPAQUE:
+            return
+        self.unread.add(text)
+        self.effects.append(Effect("exec", argv=("<opaque>",), opaque=True, text=text, exact=self.exact))
 
 
-def _matching(written: str) -> list[str] | None:
+def _matching(written: str, looks: list[int]) -> list[str] | None:
     """The existing paths that a glob names; None when there are too many to look at.
 
-    Every folder that is listed costs from one small budget: a glob over the whole disk must not hold up the
-    call that is waiting for an answer.
+    Every name that is listed costs from a small budget, and from the one of the whole call: globs over the
+    disk must not hold up the call that is waiting for an answer.
     """
     if UNKNOWN in written:
         return []
@@ -199,7 +215,8 @@ def _matching(written: str) -> list[str] | None:
         for path in paths:
             for name in _listing(path or "/"):
                 budget -= 1
-                if budget < 0 or len(after) > MAX_EXPANSION:
+                looks[0] -= 1
+                if budget < 0 or looks[0] < 0 or len(after) > MAX_EXPANSION:
                     return None
                 if pattern.match(name) and (segment.startswith(".") or not name.startswith(".")):
                     after.append(f"{path}/{name}")

@@ -11,6 +11,8 @@ Rules kept here:
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
 MAX_TEXT_BYTES = 256 * 1024
+SMALL_TEXT_BYTES = 4 * 1024
+PARSE_SECONDS = 1.0
 NO_FEED = Feed()
 _WRITES = (">", ">>", ">|", "&>", "&>>", "<>", ">&")
 _SIMPLE_PATTERN = re.compile(r"\^?(?:[\w/ -]|\\\.|\.)*\$?")
@@ -37,6 +41,23 @@ def _parser() -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
+def _parsed(raw: bytes) -> Node | None:
+    """The syntax tree; None when the parser takes too long: its way out of errors can take quadratic time."""
+    parser = _parser()
+    if len(raw) > SMALL_TEXT_BYTES:
+        end = time.monotonic() + PARSE_SECONDS
+        try:
+            parser.parse(
+                lambda offset, _: raw[offset : offset + 65_536],
+                progress_callback=lambda *_: time.monotonic() > end,
+            )
+        except ValueError:
+            parser.reset()
+            return None
+    # Nodes of a text that was handed over whole give their own text much faster.
+    return parser.parse(raw).root_node
+
+
 def _filtered(words: tuple[str, ...], pattern: str, *, inverted: bool) -> tuple[str, ...]:
     # Only patterns that cannot take long; any other keeps every word.
     if not _SIMPLE_PATTERN.fullmatch(pattern):
@@ -46,19 +67,30 @@ def _filtered(words: tuple[str, ...], pattern: str, *, inverted: bool) -> tuple[
     )
 
 
+def _decoded(text: str) -> str | None:
+    import base64
+
+    try:
+        return base64.b64decode(text, validate=False).decode("utf-8")
+    except ValueError:
+        return None
+
+
 def read_shell(text: str, scope: Scope, feed: Feed = NO_FEED) -> None:
     """Adds the effects of a command line to the scope, which afterwards holds the state it leaves."""
     raw = mask(text)
-    if raw is None or scope.depth > MAX_DEPTH or len(raw) > MAX_TEXT_BYTES or b"\x00" in raw:
+    if scope.depth > MAX_DEPTH or len(raw) > MAX_TEXT_BYTES or b"\x00" in raw:
         scope.opaque(text)
         return
-    root = _parser().parse(raw).root_node
-    if root.has_error:
+    root = _parsed(raw)
+    if root is None or root.has_error:
         scope.opaque(text)
         # The grammar lacks extended globs; read as "*" they stand for more than they are, never for less.
         widened = _EXTGLOB.sub("*", text)
         if widened != text:
-            root = _parser().parse(mask(widened) or b"").root_node
+            root = _parsed(mask(widened))
+    if root is None:
+        return
     Interpreter(feed).statements(root, scope)
 
 
@@ -103,19 +135,21 @@ class Interpreter:
     def _on_word(self, node: Node, scope: Scope) -> None:
         return
 
-    def _on_list(self, node: Node, scope: Scope) -> None:
+    def _on_list(self, node: Node, scope: Scope, last: Callable[[Node, Scope], None] | None = None) -> None:
+        """Reads commands joined by && and ||; `last`, if given, reads the last of them."""
         operators = [child.type for child in node.children if not child.is_named]
         first, *rest = node.named_children
         before = scope.fork()
         self.statement(first, scope)
         for operator, child in zip(operators or [";"] * len(rest), rest, strict=False):
+            read = last if last is not None and child == rest[-1] else self.statement
             if operator == "||":
                 branch = scope.fork()
                 branch.join(before)
-                self.statement(child, branch)
+                read(child, branch)
                 scope.join(branch)
             else:
-                self.statement(child, scope)
+                read(child, scope)
 
     def _on_subshell(self, node: Node, scope: Scope) -> None:
         self.statements(node, scope.fork())
@@ -144,7 +178,9 @@ class Interpreter:
         argv = self._argv(target, scope.fork()) if target.type == "command" else []
         flat = [value for word in argv for value in word]
         if flat and flat[0] in _LISTING:
-            shown = [word[0] for word in argv[1:] if not word[0].startswith("-")]
+            shown = [word[0] for word in argv[1:]]
+            while shown and re.fullmatch(r"-[neE]+", shown[0]):
+                del shown[0]
             known = all(len(word) == 1 and is_known(word[0]) for word in argv)
             text = plain(" ".join(shown)).replace("\\n", "\n") if known else None
             return Feed(
@@ -154,10 +190,15 @@ class Interpreter:
             return Feed("/tmp/tmp.made-here")  # noqa: S108
         if flat and flat[0].rsplit("/", 1)[-1] == "cat" and feed.text is not None and len(argv) == 1:
             return feed
+        if flat and flat[0] == "base64" and feed.text is not None and len(argv) == 2:
+            text = _decoded(feed.text) if flat[1] in ("-d", "-D", "--decode", "-di") else None
+            if text is not None:
+                return Feed(text, tuple(text.split()))
         from agentgov.gates.finding import is_find, listed_by
 
         if argv and is_find(argv):
-            return Feed(None, tuple(dict.fromkeys((*words, *listed_by(argv, scope)))), True)
+            listed, looked_up = listed_by(argv, scope)
+            return Feed(None, tuple(dict.fromkeys((*words, *listed))), True, looked_up and not words)
         program = flat[0].rsplit("/", 1)[-1] if flat else ""
         given = [value for value in flat[1:] if not value.startswith("-")]
         if program in ("ls", "dir", "vdir") and not given:
@@ -235,18 +276,28 @@ class Interpreter:
     # -- redirects ---------------------------------------------------------------------------------
 
     def _on_redirected_statement(self, node: Node, scope: Scope) -> None:
+        self._redirected(node.child_by_field_name("body"), node.children_by_field_name("redirect"), scope)
+
+    def _redirected(self, body: Node | None, redirects: Sequence[Node], scope: Scope) -> None:
+        if body is not None and body.type == "list":
+            # The grammar puts the redirects of a list's last command around the list: in `cd a && b > c`
+            # the file lies in `a`.
+            self._on_list(body, scope, lambda child, inner: self._redirected(child, redirects, inner))
+            return
         feed = self.feed
         followers: list[Node] = []
-        for redirect in node.children_by_field_name("redirect"):
+        for redirect in redirects:
             feed, after = self._redirect(redirect, scope, feed)
             followers += after
-        body = node.child_by_field_name("body")
         inner = Interpreter(feed)
         if body is not None:
             start = len(scope.effects)
             inner.statement(body, scope)
             if followers:
                 self._pipe(followers, scope, inner.output(body, scope, feed, start))
+
+    def _on_file_redirect(self, node: Node, scope: Scope) -> None:
+        self._redirect(node, scope, self.feed)
 
     def _redirect(self, node: Node, scope: Scope, feed: Feed) -> tuple[Feed, list[Node]]:
         if node.type == "heredoc_redirect":
@@ -262,7 +313,7 @@ class Interpreter:
                     scope.touch("fs.write", word)
                 elif operator == "<":
                     scope.touch("fs.read", word)
-                    feed = Feed(None, (), True)
+                    feed = Feed(None, (), True, files=word)
         return feed, []
 
     def _heredoc(self, node: Node, scope: Scope) -> tuple[Feed, list[Node]]:
@@ -326,7 +377,7 @@ class Interpreter:
     def substitute(self, node: Node, scope: Scope) -> tuple[str | None, tuple[str, ...]]:
         """Reads `$(...)`, backquotes and `<(...)`: (what it prints when known, words it may print)."""
         inner = scope.fork(deeper=True)
-        if inner.depth > MAX_DEPTH:
+        if inner.depth > MAX_DEPTH or scope.is_spent():
             scope.opaque(text_of(node))
             return None, ()
         start = len(scope.effects)

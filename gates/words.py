@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from agentgov.gates.patterns import UNKNOWN
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Substitution = Callable[["Node", Scope], tuple[str | None, tuple[str, ...]]]
 """Reads a substituted command: (its output when known, the words it may print)."""
 
+MAX_BRACED = 256
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _BRACE_RANGE = re.compile(r"(-?\d{1,6})\.\.(-?\d{1,6})")
 _DOUBLE_QUOTE_ESCAPE = re.compile(r'\\([$`"\\\n])')
@@ -34,14 +35,12 @@ def text_of(node: Node) -> str:
     return unmask(node.text or b"")
 
 
-def mask(text: str) -> bytes | None:
-    """The text in ASCII for the parser; None when it cannot be told from a masked one.
+def mask(text: str) -> bytes:
+    """The text in ASCII for the parser.
 
     tree-sitter-bash hands characters to C's `isalpha` and its like, whose tables end at 255: a character
     beyond crashed the process (measured). Each that is not ASCII therefore becomes a word of letters.
     """
-    if _MASKED.search(text):
-        return None
     return _NOT_ASCII.sub(lambda match: f"QZ{ord(match[0]):x}ZQ", text).encode("ascii")
 
 
@@ -51,7 +50,8 @@ def unmask(raw: bytes) -> str:
 
 
 _MASKED = re.compile(r"QZ([0-9a-f]{2,6})ZQ")
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+# A text that looks masked already has its first letter masked.
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]|Q(?=Z[0-9a-f]{2,6}Z(?:Q|[^\x00-\x7f]))")
 
 
 def fields(node: Node, scope: Scope, substitute: Substitution) -> list[Word]:
@@ -62,7 +62,7 @@ def fields(node: Node, scope: Scope, substitute: Substitution) -> list[Word]:
         if len(parts) > 1:
             return [(_activate(part),) for part in parts]
     expanded = (
-        [_braces(value) for value in values]
+        [_braced(value) for value in values]
         if node.type in ("word", "concatenation", "brace_expression")
         else []
     )
@@ -222,13 +222,18 @@ def _ansi(raw: str) -> str:
         return UNKNOWN
 
 
-def _braces(value: str) -> list[str]:
+def _braced(value: str) -> list[str]:
+    found = list(itertools.islice(_braces(value), MAX_BRACED + 1))
+    return found if len(found) <= MAX_BRACED else [*found[:MAX_BRACED], UNKNOWN]
+
+
+def _braces(value: str) -> Iterator[str]:
+    # One after the other, so that whoever takes a few does not wait for 2**40.
     start = value.rfind(_OPEN)
-    if start < 0:
-        return [value]
     end = value.find(_CLOSE, start)
-    if end < 0:
-        return [_unbrace(value)]
+    if start < 0 or end < 0:
+        yield _unbrace(value)
+        return
     inner, head, tail = value[start + 1 : end], value[:start], value[end + 1 :]
     if _COMMA in inner:
         options = inner.split(_COMMA)
@@ -236,6 +241,6 @@ def _braces(value: str) -> list[str]:
         low, high = sorted((int(match[1]), int(match[2])))
         options = [str(number) for number in range(low, min(high, low + MAX_VALUES) + 1)]
     else:
-        return _braces(head + "{" + inner + "}" + tail)
-    found = [value for option in options for value in _braces(head + option + tail)]
-    return found[: MAX_VALUES * 4]
+        options = ["{" + inner + "}"]
+    for option in options:
+        yield from _braces(head + option + tail)

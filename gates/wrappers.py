@@ -173,7 +173,8 @@ def _read_texts(program: str, words: list[Word], scope: Scope) -> None:
     for index, word in enumerate(words[1:], 1):
         value = plain(word[0])
         name, equals, attached = value.partition("=")
-        if value in options and index + 1 < len(words):
+        is_cluster = "-c" in options and re.fullmatch(r"-[a-zA-Z]*c", value) is not None
+        if (value in options or is_cluster) and index + 1 < len(words):
             _option_text(plain(words[index + 1][0]), scope)
         elif equals and name in options:
             _option_text(attached, scope)
@@ -206,6 +207,8 @@ def _xargs(words: list[Word], scope: Scope, feed: Feed) -> None:
     rest, placeholder = words[1:], None
     while rest and rest[0][0].startswith("-"):
         option = rest[0][0]
+        if (option in ("-a", "--arg-file") and len(rest) > 1) or option.startswith("--arg-file="):
+            scope.touch("fs.read", rest[1] if "=" not in option else (option.partition("=")[2],))
         if option == "-I" and len(rest) > 1:
             placeholder = rest[1][0]
         elif option.startswith("-I"):
@@ -216,7 +219,7 @@ def _xargs(words: list[Word], scope: Scope, feed: Feed) -> None:
     if not rest:
         return
     given = tuple(feed.text.split()) if feed.text is not None else feed.words
-    inner = scope.fork(exact=feed.text is not None)
+    inner = scope.fork(exact=feed.text is not None or feed.is_listing)
     if feed.text is None and not feed.words:
         given = (UNKNOWN,)
     if placeholder is None:

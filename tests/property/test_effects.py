@@ -12,6 +12,7 @@ from agentgov.calls import ToolCall
 from agentgov.gates.effects import effects_of
 from agentgov.gates.places import Places
 from agentgov.gates.policy import Judge, Policy
+from agentgov.gates.scope import MAX_COMMANDS, MAX_EFFECTS, MAX_OPAQUE
 
 PLACES = Places("/nonexistent/ws", home="/nonexistent/home", state_home="/nonexistent/state")
 JUDGE = Judge([Policy.builtin()], PLACES)
@@ -36,9 +37,44 @@ def call(command: str) -> ToolCall:
 @example("x=$x$x;" * 40)
 @example("echo {a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}")
 @example("eval eval eval eval eval eval eval eval eval eval eval eval eval rm x")
+@example("rm " + "{a,b}" * 40)
+@example('python3 -c \'a="x"\n' + "a=a+a\n" * 60 + "open(a)'")
+@example('python3 -c \'a="x"\n' + 'a=f"{a}{a}{a}{a}"\n' * 40 + "open(a)'")
+@example("rm QZ41Z\u00e9 #QZ2fZQ")
 @settings(max_examples=150)
 def test_any_text_gets_a_verdict(command: str) -> None:
     assert JUDGE.decide(call(command)).reason != "policy error"
+
+
+LONG = {
+    "a megabyte of one word": "echo " + "a" * 1_000_000,
+    "many words": "touch " + "x " * 100_000,
+    "many commands": "rm x;" * 40_000,
+    "deep substitutions": "echo " + "$(" * 50_000 + ")" * 50_000,
+    "deep braces": "rm " + "{" * 50_000 + "}" * 50_000,
+    "what the grammar lacks": "rm " + "!(a)" * 20_000,
+    "many stages": "cat x" + "|cat" * 20_000,
+    "many links": ";".join(f"ln -s a{i} b{i}" for i in range(1_000)),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_text_is_read_as_far_as_the_bounds_go(name: str) -> None:
+    # No time is asserted: what took time that grows with the square of the length, or worse, never ended.
+    assert len(effects_of(call(LONG[name]), PLACES)) <= MAX_EFFECTS + MAX_COMMANDS + MAX_OPAQUE
+
+
+def test_what_lies_beyond_the_bounds_is_judged_as_text() -> None:
+    rule = '[[policy.rule]]\nid = "r"\neffect = "deny"\naction = ["fs.delete"]\npaths = ["important/**"]\n'
+    policy = Policy.parse(rule.encode(), source="base")
+    for command in (
+        "rm " + "x " * 20_000 + "important",
+        "rm x;" * 20_000 + "rm -rf important",
+        "rm " + "{a,b}" * 20 + "; rm -rf {x,important}",
+        "rm " + "!(a)" * 20_000 + "; rm -rf important",
+        "a" * 400_000 + "; rm -rf important",
+    ):
+        assert policy.decide(call(command), PLACES).decision == "deny", command[-40:]
 
 
 @given(texts)

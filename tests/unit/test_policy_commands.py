@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,13 @@ def important(workspace: Path) -> Ask:
 
 
 @pytest.fixture
+def guarded(workspace: Path) -> Ask:
+    """The rule of docs/policy.md: neither deleted nor written."""
+    raw = KEEP_IMPORTANT.replace(b'["fs.delete"]', b'["fs.delete", "fs.write"]')
+    return judge(workspace, Policy.parse(raw, source="default-branch"))
+
+
+@pytest.fixture
 def builtin(workspace: Path) -> Ask:
     return judge(workspace, Policy.builtin())
 
@@ -96,6 +104,20 @@ def test_every_known_way_around_the_builtin_rules_is_denied(builtin: Ask, worksp
     state = str(workspace.parent / "state")
     tried = [line.replace("STATE", state) for line in commands("bypasses_builtin.txt")]
     assert [line for line in tried if builtin(line).decision != "deny"] == []
+
+
+def test_every_known_way_to_overwrite_a_protected_folder_is_denied(guarded: Ask) -> None:
+    passed = [line for line in commands("overwrites_important.txt") if guarded(line).decision != "deny"]
+    assert passed == []
+
+
+def test_a_rule_against_writing_does_not_stop_an_ordinary_day(guarded: Ask, workspace: Path) -> None:
+    (workspace / "x.patch").write_text("--- a/src/x.py\n+++ b/src/x.py\n@@ -1 +1 @@\n-x\n+y\n")
+    day = commands("ordinary_commands.txt")
+    # Throwing away whatever is in the tree throws away what the rule keeps, too.
+    throws_away = re.compile(r"git (?:reset --hard|clean -f|checkout (?:-- )?\.|restore \.)")
+    stopped = [line for line in day if guarded(line).decision != "allow"]
+    assert [line for line in stopped if not throws_away.search(line)] == []
 
 
 def test_an_ordinary_day_of_commands_is_neither_asked_about_nor_denied(builtin: Ask) -> None:
@@ -136,7 +158,7 @@ def test_words_in_a_message_are_not_effects(important: Ask) -> None:
 
 
 def test_what_cannot_be_read_is_allowed_but_marked(builtin: Ask) -> None:
-    verdict = builtin("echo cm0gLXJmIHg= | base64 -d | sh")
+    verdict = builtin("echo ez -es k | tr a-z n-za-m | sh")
     assert verdict.decision == "allow"
     assert "run something that cannot be read" in verdict.effects
 
