@@ -59,6 +59,8 @@ _GUARDS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "advice.detachedHead": "false",
+    # Said about our own GIT_GRAFT_FILE; it would stand in errors in place of what went wrong.
+    "advice.graftFileDeprecated": "false",
 }
 # An empty diff.external is still run, as the command "": the flags are the way to switch it off.
 _DIFFS = frozenset(

@@ -92,4 +92,8 @@ def command(
         raise RunFailedError(
             error.message, id=error.id, where=error.where, hint=error.hint, facts=error.facts
         ) from error
+    except OSError as error:
+        what = f"a file cannot be read or written: {error.strerror or type(error).__name__}"
+        where = None if error.filename is None else os.fsdecode(error.filename)
+        raise RunFailedError(what, id="AG0313", where=where) from error
     raise typer.Exit(outcome.exit_code)
