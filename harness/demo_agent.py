@@ -69,6 +69,8 @@ def run_tool(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
             "stderr": done.stderr.decode(errors="replace"),
             "exit_code": done.returncode,
         }
+    if not isinstance(given.get("file_path"), str):
+        raise ValueError(f"there is no tool {tool} without a file")
     path = Path(given["file_path"])
     if tool == "Read":
         return {"content": path.read_text()}

@@ -124,7 +124,7 @@ def changed_files(run: RunRecord, reader: PayloadReader, digest: str | None) -> 
         return None
     try:
         return [_file_fact(item) for item in files]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, BrokenRecordError):
         return None
 
 
@@ -137,11 +137,11 @@ def _file_fact(item: Mapping[str, Any]) -> FileFact:
         0 if hunks is None else sum(int(hunk[1]) for hunk in hunks),
         hunks is None,
         tuple(int(n) for n in item.get("calls", ())),
-        _KINDS.get(item["new_mode"] or item["old_mode"], "file"),
+        _KINDS.get(str(item.get("new_mode") or item.get("old_mode")), "file"),
         _bit(item),
     )
 
 
 def _bit(item: Mapping[str, Any]) -> bool | None:
-    was, now = item["old_mode"] == _EXECUTABLE, item["new_mode"] == _EXECUTABLE
+    was, now = item.get("old_mode") == _EXECUTABLE, item.get("new_mode") == _EXECUTABLE
     return None if was == now or item["status"] == "D" else now
