@@ -211,7 +211,7 @@ class _Run(Opening):
         except (AgentgovError, OSError) as error:
             self.warn(f"the run could not be closed as usual: {error}")
         try:
-            return close_run(
+            bound = close_run(
                 self.repo,
                 self.stream,
                 self.payloads,
@@ -221,6 +221,8 @@ class _Run(Opening):
                 state="failed",
                 code=agent.code,
             )
+            self.lock.finish()
+            return bound
         except (AgentgovError, OSError) as error:
             self.warn(f"the record could not be closed, the next command will try again: {error}")
             self.unclosed = True

@@ -32,7 +32,7 @@ def log_of(transcript: str | None, actor_id: str | None) -> Path | None:
 def results_in(path: Path, call_ids: Collection[str]) -> set[str]:
     """Return those calls that the log holds a result of."""
     found: set[str] = set()
-    needles = [call_id.encode() for call_id in call_ids]
+    needles = [call_id.encode("utf-8", "surrogatepass") for call_id in call_ids]
     for raw_line in _tail(path):
         # Most lines are long and of other calls: parse only what can matter.
         if b'"tool_result"' not in raw_line or not any(needle in raw_line for needle in needles):
@@ -58,7 +58,8 @@ def model_in(path: Path) -> str | None:
 def _tail(path: Path) -> list[bytes]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except (OSError, ValueError):
+        # ValueError: no file can have that name.
         return []
     try:
         status = os.fstat(fd)

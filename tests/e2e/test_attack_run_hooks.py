@@ -191,3 +191,67 @@ open("said", "wb").write(held.recv(999))
     )
     assert b"must come from outside" in (repo / "said").read_bytes()
     assert any("answer for a person" in line for line in outcome.warnings)
+
+
+def test_no_event_ends_the_run(repo: Path, state: StateHome) -> None:
+    outcome = play(
+        repo,
+        state,
+        r"""
+def event(name="PreToolUse", **fields):
+    usual = {"tool_name": "Bash", "tool_input": {"command": "true"}, "tool_use_id": "t", "cwd": os.getcwd()}
+    return send("hook", json.dumps({**usual, **fields}).encode(), "demo", name)
+lone = "\ud800"
+for path in ("/x\0.jsonl", f"/{lone}.jsonl", "/etc/passwd.jsonl", "/dev/full.jsonl", "x" * 9999):
+    event(tool_use_id=lone, transcript_path=path)
+    event("Stop", transcript_path=path)
+    event("SubagentStop", agent_id=lone, transcript_path=path)
+for text in (lone, "a\0b", "x" * 99_999, "\x1b]0;x\x07", "\n"):
+    for field in ("tool_name", "tool_use_id", "agent_id", "agent_type", "model", "session_id"):
+        event(**{field: text})
+    event(cwd="/" + text)
+    for tool, key in (("Bash", "command"), ("Write", "file_path"), ("WebFetch", "url"), ("x", "path")):
+        event(tool_name=tool, tool_input={key: text})
+    event("PostToolUse", tool_response=text)
+    event("PostToolUseFailure", error=text, is_interrupt=text)
+event(tool_input={"n": float("nan"), "i": 10**400, "l": [[[[]]]] * 99})
+event("PostToolUse", tool_use_id="never announced")
+for _ in range(2):
+    event(tool_use_id="twice")
+for _ in range(3):
+    event("PostToolUse", tool_use_id="twice", tool_input={"command": "true"})
+for raw in (b"", b"\xff", b"[" * 99_999, b"1e999", b"nul", b"{}"):
+    assert send("hook", raw, "demo", "PreToolUse")[:1] == b"2", raw
+bash("echo on > on")
+""",
+    )
+    assert (outcome.state, outcome.exit_code) == ("finished", 0)
+    assert (repo / "on").exists()
+    Record(repo, state).assert_sequence(outcome.info.run)
+
+
+def test_connections_that_say_nothing_do_not_keep_the_agents_hooks_out(repo: Path, state: StateHome) -> None:
+    outcome = play(
+        repo,
+        state,
+        """
+import contextlib
+held = []
+for number in range(300):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(state["socket"])
+    s.sendall([b"", b"AG1 hook demo PreToolUse 99999\\nhalf", b"AG1 status - - 0"][number % 3])
+    if number % 2:
+        s.shutdown(socket.SHUT_WR)
+    held.append(s)
+for junk in (b"GET / HTTP/1.0\\r\\n\\r\\n", b"\\0" * 999, b"AG1 hook demo PreToolUse 999999999\\n"):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(state["socket"])
+    with contextlib.suppress(OSError):
+        s.sendall(junk)
+    s.close()
+bash("echo on > on")
+""",
+    )
+    assert (outcome.state, outcome.calls, outcome.ran) == ("finished", 1, 1)
+    assert (repo / "on").exists()
