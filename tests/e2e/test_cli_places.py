@@ -29,11 +29,16 @@ COMMANDS = [
 ]
 
 
+def failure(args: list[str]) -> int:
+    """`run` passes the agent's codes on, so that its own failures have one that agents do not use."""
+    return 125 if args[0] == "run" else 2
+
+
 @pytest.mark.parametrize("args", COMMANDS, ids=lambda args: str(args[0]))
 def test_without_a_repository_the_error_says_how_to_make_one(
     agentgov: Cli, tmp_path: Path, args: list[str]
 ) -> None:
-    said = agentgov(tmp_path, *args, code=2)
+    said = agentgov(tmp_path, *args, code=failure(args))
     assert said.err.startswith("error[AG0010]: ")
     assert "help: git init" in said.err
     assert said.out == ""
@@ -45,7 +50,7 @@ def test_a_bare_repository_is_refused_and_stays_as_it_is(
 ) -> None:
     git(tmp_path, "init", "-q", "--bare", "bare")
     before = sorted((tmp_path / "bare").iterdir())
-    said = agentgov(tmp_path / "bare", *args, code=2)
+    said = agentgov(tmp_path / "bare", *args, code=failure(args))
     assert said.err.startswith("error[AG0011]: ")
     assert sorted((tmp_path / "bare").iterdir()) == before
 
@@ -54,7 +59,7 @@ def test_a_repository_without_a_commit_is_refused_with_the_command_that_makes_on
     agentgov: Cli, tmp_path: Path, git: GitRunner
 ) -> None:
     git(tmp_path, "init", "-q")
-    said = agentgov(tmp_path, "run", "--", "true", code=2)
+    said = agentgov(tmp_path, "run", "--", "true", code=125)
     assert said.err.startswith("error[AG0012]: ")
     assert "git commit --allow-empty" in said.err
     assert not (tmp_path / ".git" / "agentgov").exists()
