@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CREDENTIALS = struct.Struct("3i")
-_MAX_DEPTH = 512
+MAX_DEPTH = 512
 # Linux 6.5; Python has no name for it yet.
 _SO_PEERPIDFD = 77
 
@@ -77,7 +77,7 @@ def parent_of(pid: int) -> int | None:
 
 def is_descendant(pid: int, ancestor: int, parent: Callable[[int], int | None] = parent_of) -> bool | None:
     """Tell whether `pid` is `ancestor` or comes from it; None when that cannot be found out."""
-    for _ in range(_MAX_DEPTH):
+    for _ in range(MAX_DEPTH):
         if pid == ancestor:
             return True
         if pid == 1:

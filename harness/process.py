@@ -43,7 +43,7 @@ from agentgov.harness.terminal import Ownership, SavedTerminal, is_orphaned_grou
 
 ENDS_ALL = sweeping.IS_LINUX
 _START_TIMEOUT_SECONDS = 60.0
-_SUPERVISOR = Path(__file__).resolve().with_name("supervisor.py")
+SUPERVISOR = Path(__file__).resolve().with_name("supervisor.py")
 
 
 class NotFoundError(RunFailedError):
@@ -114,7 +114,13 @@ class AgentProcess:
 
     @classmethod
     def start(
-        cls, argv: Sequence[str | bytes], *, cwd: Path, env: Mapping[str, str], ownership: Ownership
+        cls,
+        argv: Sequence[str | bytes],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        ownership: Ownership,
+        marks: Sequence[str] = (),
     ) -> AgentProcess:
         """Start the supervisor, and the agent under it.
 
@@ -123,6 +129,7 @@ class AgentProcess:
             cwd: Where it starts.
             env: Its whole environment.
             ownership: See `terminal.plan_ownership`.
+            marks: Words on the supervisor's command line, where the agent cannot change them (`state.marks`).
 
         Raises:
             NotFoundError: AG0032, exit 127.
@@ -131,7 +138,7 @@ class AgentProcess:
         """
         ours, theirs = socket.socketpair()
         saved = SavedTerminal.save() if ownership == "foreground" else None
-        command = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs.fileno())]
+        command = [sys.executable, "-I", "-S", str(SUPERVISOR), str(theirs.fileno()), *marks]
         try:
             child = subprocess.Popen(command, cwd=cwd, pass_fds=[theirs.fileno()])
         except OSError as error:

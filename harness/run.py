@@ -31,6 +31,7 @@ from agentgov.harness.recorder import Recorder
 from agentgov.harness.recovery import close_run, recover
 from agentgov.harness.request import Deps, Reporter, RunInfo, RunOutcome, RunRequest
 from agentgov.harness.session import Session, Tools
+from agentgov.harness.state import marks
 from agentgov.harness.steps import total_of
 from agentgov.harness.surroundings import Options
 from agentgov.ledger.entry import Draft, SignedEntry
@@ -91,7 +92,11 @@ class _Run(Opening):
         session = Session(self.run, self.first.tree, self._tools())
         try:
             process = AgentProcess.start(
-                self.argv, cwd=self.place.cwd, env=self.env, ownership=self.request.ownership
+                self.argv,
+                cwd=self.place.cwd,
+                env=self.env,
+                ownership=self.request.ownership,
+                marks=marks(self.layout, self.run),
             )
         except AgentgovError:
             session.end("failed", None, 0)

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 
 from agentgov.errors import AgentgovError, BrokenRecordError, ConflictError
 from agentgov.files import FileLock, open_private_dir, read_own_file, write_atomic
-from agentgov.harness.peers import is_descendant
+from agentgov.harness.peers import MAX_DEPTH, is_descendant, parent_of
 from agentgov.ids import RunId, parse_run_id
 from agentgov.layout import Layout
 
@@ -187,7 +187,7 @@ def live_runs(layout: Layout) -> list[RunState]:
 def run_above(layout: Layout, pid: int) -> RunId | None:
     """The run whose recorder a process comes from; whether its lock is held is not asked.
 
-    Whoever can reach our files can remove the lock's name under a living recorder; its process stays above.
+    Whoever can reach our files can remove them under a living recorder; its supervisor's command line stays.
 
     Raises:
         BrokenRecordError: AG0038, when a run's file is damaged: who is asking can then not be told.
@@ -196,6 +196,29 @@ def run_above(layout: Layout, pid: int) -> RunId | None:
         state = read_state(layout, run)
         if state is not None and is_descendant(pid, state.pid):
             return run
+    return _marked_above(layout, pid)
+
+
+def marks(layout: Layout, run: RunId) -> tuple[str, str, str]:
+    """What a supervisor's command line says of its run: the repository, by place and by name, and the run."""
+    status = layout.root.parent.stat()
+    return f"{status.st_dev}:{status.st_ino}", os.fspath(layout.root), run
+
+
+def _marked_above(layout: Layout, pid: int) -> RunId | None:
+    for _ in range(MAX_DEPTH):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\x00")[:-1]
+        except OSError:
+            return None
+        if len(words) == 8 and words[3].endswith(b"/harness/supervisor.py"):
+            *ours, _ = map(os.fsencode, marks(layout, RunId("")))
+            if words[5] == ours[0] or words[6] == ours[1]:
+                return parse_run_id(os.fsdecode(words[7]))
+        above = parent_of(pid)
+        if not above:
+            return None
+        pid = above
     return None
 
 

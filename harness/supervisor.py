@@ -1,6 +1,7 @@
 """The process between the recorder and the agent: it starts the agent, and nothing of the agent outlives it.
 
-Run as ``python -I -S supervisor.py FD`` with one end of a socket pair to the recorder. Rules kept here:
+Run as ``python -I -S supervisor.py FD [WORD...]`` with one end of a socket pair to the recorder; the words
+are for others to read. Rules kept here:
 
 - Standard library only, and of this package only the two files beside it: it must start without
   site-packages and keep going when the recorder is gone.
@@ -325,7 +326,8 @@ class Supervisor:
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + by_signal if by_signal else os.WEXITSTATUS(status)
         if self.terminal is not None:
-            self.terminal.restore_modes(leave_screen=bool(by_signal))
+            # Who left other modes behind did not leave the screen either, whatever the exit code says.
+            self.terminal.restore_modes(leave_screen=True)
             self.terminal.take_group()
         ended, left = self._end_leftovers()
         self.link.tell("exited", code, by_signal, ended, left)

@@ -139,3 +139,18 @@ def test_a_run_that_failed_is_not_taken_for_one_whose_recorder_was_killed(
     heard = Heard()
     run(repo, state, ["true"], heard, workspace="in-place")
     assert not any("recovered" in line for line in heard.lines)
+
+
+def test_an_agent_that_removes_what_tells_of_its_run_still_is_no_person(
+    make_repo: MakeRepo, state: StateHome
+) -> None:
+    repo = make_repo()
+    before = run(repo, state, ["sh", "-c", "echo x > x"], workspace="clone")
+    codes = repo.parent / "codes"
+    attempt = f"{sys.executable} -m agentgov drop {before.info.run} --yes; echo $? >> {codes}\n"
+    script = f"cd {repo}; rm .git/agentgov/runs/*/state.json; unset AGENTGOV_RUN\n{attempt}"
+    script += f"(setsid sh -c '{attempt}' &) ; while [ $(wc -l < {codes}) -lt 2 ]; do sleep 0.1; done"
+    env = {**os.environ, "AGENTGOV_HOME": str(state.root)}
+    run(repo, state, ["sh", "-c", script], env=env, workspace="in-place")
+    assert codes.read_text() == "10\n10\n"
+    assert before.info.root.exists()
