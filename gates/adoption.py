@@ -113,17 +113,28 @@ def find_policy(
     policy_ref: str | None = None,
     *,
     organisation: Path | None = None,
+    target: str | None = None,
 ) -> AdoptedPolicy:
     """Finds the policy for work that starts at `base_commit`.
+
+    Args:
+        repo: the user's repository.
+        state: the user's state folder.
+        base_commit: where the work starts.
+        policy_ref: the ref to take the policy from, if one was named.
+        organisation: a file that comes before all else.
+        target: the commit that the work is to land on. Its policy counts as well: which branch is the default
+            one is a setting, and a setting must not lift the gates that the target itself names.
 
     Raises:
         ConfigError: AG0020 or AG0100-0102 when a file is wrong; AG0103 when a named source holds no policy.
     """
     primary, source = _primary(repo, state, base_commit, policy_ref, organisation)
-    base = _policy_at(repo, base_commit, "base commit", "base")
     together = [primary]
-    if base is not None and base.text != primary.text:
-        together.append(base)
+    for commit, name in ((base_commit, "base commit"), (target, "target")):
+        policy = None if commit is None else _policy_at(repo, commit, name, "base")
+        if policy is not None and all(policy.text != known.text for known in together):
+            together.append(policy)
     return AdoptedPolicy(tuple(together), source, _remembered(repo, state).get("digest"))
 
 

@@ -148,7 +148,7 @@ def approve(
     bound = bound_result(run)
     head = _demand_branch(work, request.target)
     endorsed = own and people.endorse(work, request.state, key)
-    adopted = find_policy(work.repo, request.state, bound.body["base"], request.policy_ref)
+    adopted = find_policy(work.repo, request.state, bound.body["base"], request.policy_ref, target=head)
     saved = _sealed_head(work)
     now = work.clock.now_us()
     approval = Approval(
@@ -189,7 +189,6 @@ def promote(work: Workplace, run: SettledRun, request: PromoteRequest) -> Promot
     bound = bound_result(run)
     _demand_branch(work, request.target)
     close_open_landings(work, run)
-    adopted = find_policy(work.repo, request.state, bound.body["base"], request.policy_ref)
     asked = landing.LandingRequest(
         run=run.run,
         target=request.target,
@@ -210,6 +209,7 @@ def promote(work: Workplace, run: SettledRun, request: PromoteRequest) -> Promot
             f"nothing to land: {_short(request.target)} has all of this result already", id="AG0085",
             hint=f"git log --grep 'Agent-Run: {run.run}' {_short(request.target)}",
         )  # fmt: skip
+    adopted = find_policy(work.repo, request.state, bound.body["base"], request.policy_ref, target=would.old)
     facts = _facts(work, run, request, adopted, bound, would)
     decision = decide_promotion(facts)
     if not decision.allowed:

@@ -91,3 +91,29 @@ def test_an_agent_cannot_do_a_persons_part_on_an_earlier_run(
     assert run(repo, state, shell(script), env=env).exit_code == 0
     assert git(repo, "rev-parse", "main") == before
     assert Record(repo, state).kinds(earlier) == kinds
+
+
+def test_a_setting_that_names_another_default_branch_does_not_lift_the_targets_gates(
+    make_repo: MakeRepo, git: GitRunner, state: StateHome
+) -> None:
+    repo = make_repo(files={"a.txt": "one\n"})
+    assert run(repo, state, shell("echo x > new.txt")).exit_code == 0
+    (repo / ".agentgov.toml").write_text('[protect]\nbranches = ["nothing"]\n')
+    git(repo, "checkout", "-q", "-b", "weak")
+    git(repo, "add", ".agentgov.toml")
+    git(repo, "commit", "-q", "-m", "weak")
+    git(repo, "checkout", "-q", "main")
+    (repo / ".agentgov.toml").write_text(RULES)
+    git(repo, "add", ".agentgov.toml")
+    git(repo, "commit", "-q", "-m", "rules")
+    before = git(repo, "rev-parse", "main")
+    git(repo, "config", "init.defaultBranch", "weak")
+    assert _agentgov(repo, state, "promote", "--into", "main").returncode == ExitCode.APPROVAL_MISSING
+    git(repo, "config", "init.defaultBranch", "main")
+    done = _agentgov(repo, state, "promote", "--into", "main", "--policy-ref", "weak")
+    assert done.returncode == ExitCode.APPROVAL_MISSING
+    git(repo, "remote", "add", "origin", "/nonexistent")
+    git(repo, "update-ref", "refs/remotes/origin/weak", "weak")
+    git(repo, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/weak")
+    assert _agentgov(repo, state, "promote", "--into", "main").returncode == ExitCode.APPROVAL_MISSING
+    assert git(repo, "rev-parse", "main") == before
