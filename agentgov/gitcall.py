@@ -204,6 +204,9 @@ class Git:
         command += args[:1]
         if name in _DIFFS:
             command += ["--no-ext-diff", "--no-textconv"]
+        if name == "diff-tree":
+            # `ignore = all` in a .gitmodules would hide a changed submodule from whoever judges the change.
+            command.append("--ignore-submodules=none")
         return [*command, *args[1:]]
 
     def environment(

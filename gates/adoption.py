@@ -77,7 +77,8 @@ class AdoptedPolicy:
     @property
     def text(self) -> bytes:
         """The canonical text that was evaluated, for the record."""
-        return "\n".join(policy.cedar_text for policy in self.policies).encode("utf-8", "surrogatepass")
+        parts = [part for policy in self.policies for part in (policy.cedar_text, policy.gate_text)]
+        return "\n".join(parts).encode("utf-8", "surrogatepass")
 
     @property
     def settings(self) -> Settings:
@@ -280,12 +281,12 @@ def protected_targets(repo: Repository, adopted: AdoptedPolicy, started_on: str 
         adopted: the policy that holds.
         started_on: the branch that was checked out when the run began.
     """
-    if adopted.protected_branches:
-        return tuple(
-            name if name.startswith("refs/") else f"refs/heads/{name}" for name in adopted.protected_branches
-        )
+    named = tuple(
+        name if name.startswith("refs/") else f"refs/heads/{name}" for name in adopted.protected_branches
+    )
+    if all(policy.settings.protect.branches for policy in adopted.policies):
+        return named
+    # One of the files leaves it at the default: naming others in another file does not take that away.
     remote = repo.remote_default()
-    if remote is not None:
-        return (remote.branch,)
-    default = started_on or repo.default_branch()
-    return (default,) if default is not None else ()
+    default = remote.branch if remote is not None else started_on or repo.default_branch()
+    return named if default is None else tuple(dict.fromkeys((*named, default)))

@@ -2,13 +2,15 @@
 
 Rules kept here:
 - Examples run when the policy loads, in a place that does not exist, so that they mean the same everywhere.
-- The digest is over the canonical text of everything that is evaluated: schema, built-in rules, own rules.
+- The digest is over the canonical text of everything that is evaluated: schema, built-in rules, own rules,
+  and what the file says of approvals.
 - An effect that no rule touches is evaluated like any other; nothing is allowed without Cedar having said so.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,13 +98,23 @@ class Policy:
         return policy_text(self.rules)
 
     @cached_property
+    def gate_text(self) -> str:
+        """What the file says of approvals, as it goes into the digest: changing it changes the policy."""
+        review = self.settings.review
+        said = {
+            "protect": list(self.settings.protect.branches),
+            "review": None if review is None else {"required": review.required, "solo": review.solo},
+        }
+        return f"// {json.dumps(said, sort_keys=True)}\n"
+
+    @cached_property
     def engine(self) -> CedarPolicies:
         """The compiled policies."""
         return CedarPolicies(self.cedar_text, self.where)
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the schema and the canonical text."""
+        """SHA-256 (hex) over the schema and the canonical texts."""
         return digest_of([self])
 
     def decide(self, call: ToolCall, places: Places) -> Verdict:
@@ -113,7 +125,7 @@ class Policy:
 def digest_of(policies: Sequence[Policy]) -> str:
     """The digest of policies that are evaluated together, in their order."""
     state = hashlib.sha256(b"agentgov/policy/v1\x00")
-    for text in (SCHEMA, *(policy.cedar_text for policy in policies)):
+    for text in (SCHEMA, *(part for policy in policies for part in (policy.cedar_text, policy.gate_text))):
         raw = text.encode("utf-8", "surrogatepass")
         state.update(len(raw).to_bytes(8, "big") + raw)
     return state.hexdigest()

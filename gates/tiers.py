@@ -17,7 +17,9 @@ HIGH_LINES = 1_000
 
 _CRITICAL = re.compile(
     rb"(?:\.agentgov\.toml|\.agentgov/.*|(?:\.github/|\.gitlab/|docs/)?CODEOWNERS|\.gitattributes|\.gitmodules|\.githooks/.*|"
-    rb"\.claude/(?:settings.*\.json|hooks/.*)|\.codex/(?:config\.toml|hooks.*)|\.gemini/settings\.json|\.cursor/hooks\.json|\.mcp\.json|\.husky/.*)"
+    rb"\.claude/(?:settings.*\.json|hooks/.*)|\.codex/(?:config\.toml|hooks.*)|\.gemini/settings\.json|\.cursor/hooks\.json|\.mcp\.json|\.husky/.*)",
+    # On other machines a name in capitals is the same file.
+    re.IGNORECASE,
 )
 _HIGH = re.compile(
     rb"(?:.*/)?(?:\.github/workflows/.*|\.github/actions/.*|\.gitlab-ci\.yml|\.circleci/.*|Jenkinsfile|azure-pipelines\.yml|\.buildkite/.*|"
@@ -60,7 +62,7 @@ def tier_of(changes: Iterable[ChangedPath]) -> Tier:
 
 
 def _tier_of_path(change: ChangedPath) -> Tier:
-    if _CRITICAL.fullmatch(change.path) or change.path.rsplit(b"/", 1)[-1] in (
+    if _CRITICAL.fullmatch(change.path) or change.path.lower().rsplit(b"/", 1)[-1] in (
         b".gitattributes",
         b".gitmodules",
     ):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from agentgov.errors import AgentgovError
 from agentgov.gates.adoption import operator_key, pin_operator_key, read_at
 from agentgov.git import Repository
 from agentgov.harness.settled import Workplace
@@ -24,6 +25,7 @@ from agentgov.ledger.entry import Draft
 from agentgov.ledger.sshsig import (
     PersonKey,
     find_person_key,
+    parse_public_key,
     sign_statement,
     verify_statement_alone,
 )
@@ -51,7 +53,36 @@ def find_key(repo: Repository, home: Path | None, given: Path | None) -> PersonK
 def read_trust(repo: Repository, commit: str) -> str | None:
     """Return the trust file of a commit; None when it has none."""
     raw = read_at(repo, commit, TRUST_FILE)
-    return None if raw is None else raw.decode("utf-8", "replace")
+    # ssh-keygen takes the end of a line from another system for a part of the key.
+    return None if raw is None else raw.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def own_public_keys(repo: Repository, home: Path | None) -> tuple[str, ...]:
+    """Return the public keys of whoever works here: the one that the settings name, and those in `~/.ssh`.
+
+    An approval by one of them is the operator's own, whether or not it was ever pinned.
+    """
+    files = [_public(path) for path in default_keys(home)]
+    lines: list[str] = []
+    try:
+        named = find_person_key(repo)
+    except AgentgovError:
+        named = PersonKey(None, None, "none")
+    if named.literal is not None:
+        lines.append(named.literal)
+    if named.file is not None:
+        files.append(_public(named.file))
+    for path in files:
+        try:
+            lines.append(parse_public_key(path.read_text("utf-8", "replace")).line)
+        except (OSError, AgentgovError):
+            # No such key, or nothing that ssh would take for one.
+            continue
+    return tuple(dict.fromkeys(lines))
+
+
+def _public(path: Path) -> Path:
+    return path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
 
 
 def endorse(work: Workplace, state: StateHome, key: PersonKey) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentgov.calls import ToolCall
@@ -274,7 +274,13 @@ def _facts(
     would: landing.Landing,
 ) -> PromotionFacts:
     changes = landing.changed_paths(work.repo.git(), would.old, would.tree)
-    trust = people.read_trust(work.repo, would.old)
+    trusted = TrustedPersons(
+        people.read_trust(work.repo, would.old) or "",
+        operator_key(work.repo, request.state),
+        people.own_public_keys(work.repo, request.home),
+    )
+    operators = {request.operator_email} if request.operator_email else set()
+    agents = set() if run.record.start is None else {str(run.record.start.body["agent"])}
     return PromotionFacts(
         run=run.run,
         target=request.target,
@@ -287,11 +293,9 @@ def _facts(
         base_is_head=would.base_is_head,
         tier=tier_of(changes),
         review=adopted.review,
-        approvals=_approvals(
-            run, TrustedPersons(trust or "", operator_key(work.repo, request.state)).identify
-        ),
-        operators=frozenset({request.operator_email} if request.operator_email else ()),
-        agents=frozenset({str(run.record.start.body["agent"])} if run.record.start is not None else ()),
+        approvals=_approvals(run, trusted.identify),
+        operators=frozenset(operators | {trusted.person_of(name) for name in operators}),
+        agents=frozenset(agents | {trusted.person_of(name) for name in agents}),
         policy=adopted.digest,
         now_us=work.clock.now_us(),
         policy_problem=_judge(work, run, request, adopted, changes),
@@ -321,33 +325,23 @@ def _judge(
 
     A rule that asks is answered here: a person promotes.
     """
-    judge = adopted.judge(
-        Places.of(
-            run.root,
-            home=request.home,
-            git_dirs=[work.repo.git_dir, work.repo.common_dir],
-            state_home=request.state.root,
-        )
+    places = Places.of(
+        run.root,
+        home=request.home,
+        git_dirs=[work.repo.git_dir, work.repo.common_dir],
+        state_home=request.state.root,
     )
     written = tuple(_full(run, change.path) for change in changes if change.new_mode != "000000")
     deleted = tuple(_full(run, change.path) for change in changes if change.new_mode == "000000")
-    verdict = judge.decide(
-        ToolCall(
-            tool="promote",
-            kind="write",
-            call_id="promote",
-            actor_id=None,
-            actor_type=None,
-            session_id=None,
-            cwd=run.root,
-            input={},
-            writes=written,
-            deletes=deleted,
-        )
+    call = ToolCall(
+        "promote", "write", "promote", None, None, None, run.root, {}, writes=written, deletes=deleted
     )
-    if verdict.decision != "deny":
-        return None
-    return f"{', '.join(verdict.rules) or 'policy'}: {verdict.reason} ({verdict.where})"
+    # What lands is checked out elsewhere too, also where `.AGENTGOV.toml` is `.agentgov.toml`.
+    for folded in (places.fold_case, True):
+        verdict = adopted.judge(replace(places, fold_case=folded)).decide(call)
+        if verdict.decision == "deny":
+            return f"{', '.join(verdict.rules) or 'policy'}: {verdict.reason} ({verdict.where})"
+    return None
 
 
 def _full(run: SettledRun, path: bytes) -> str:

@@ -10,7 +10,8 @@ Rules:
   object, the problem is named, and a result with problems is not landed.
 - Where the workspace differed from the base when the run started, only the run's own change counts: it is
   merged into the base's version, and where that is not clean it is a problem.
-- The delta digest is SHA-256 of `git diff-tree -r -z --raw --full-index --no-renames <base> <result>`.
+- The delta digest is SHA-256 of `git diff-tree -r -z --raw --full-index --no-renames <base> <result>`, with
+  `--ignore-submodules=none` where a .gitmodules says otherwise.
 """
 
 from __future__ import annotations

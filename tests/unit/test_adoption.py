@@ -17,6 +17,7 @@ from agentgov.gates.adoption import (
     remember_policy,
 )
 from agentgov.gates.places import Places
+from agentgov.gates.policy import Policy
 from agentgov.git import discover
 from agentgov.layout import StateHome
 from tests.conftest import GitRunner, MakeRepo
@@ -173,3 +174,16 @@ def test_the_strictest_review_of_both_files_holds(
     assert adopted.review is not None
     assert (adopted.review.required, adopted.review.solo) == (2, False)
     assert protected_targets(discover(repo), adopted, None) == ("refs/heads/main", "refs/heads/release/*")
+
+
+def test_what_a_file_says_of_approvals_is_a_part_of_the_digest() -> None:
+    said = (
+        b"",
+        b"[review]\n",
+        b"[review]\nrequired = 2\n",
+        b"[review]\nsolo = true\n",
+        b'[protect]\nbranches = ["x"]\n',
+    )
+    digests = [Policy.parse(raw, source="base").digest for raw in said]
+    assert len(set(digests)) == len(said)
+    assert Policy.parse(b"[review]\nrequired = 1\nsolo = false\n", source="base").digest == digests[1]

@@ -15,6 +15,7 @@ from agentgov.gates.landing import (
     LandingRequest,
     Person,
     changed_paths,
+    delta_digest,
     land,
     landed_commit,
     prepare_landing,
@@ -343,3 +344,19 @@ def test_no_filter_runs_and_a_filtered_path_leaves_the_tree(
     (update,) = update_work_trees(case.found, MAIN, old, new)
     assert not update.updated
     assert not mark.exists()
+
+
+def test_a_changed_submodule_is_seen_whatever_gitmodules_says(case: Case, git: GitRunner) -> None:
+    modules = '[submodule "s"]\n\tpath = s\n\turl = ../s\n\tignore = all\n'
+    old = advance(case, git, {".gitmodules": modules})
+    git(case.repo, "config", "submodule.s.ignore", "all")
+    trees = []
+    for commit in (case.base, old):
+        rows = [*git(case.repo, "ls-tree", old).splitlines(), f"160000 commit {commit}\ts"]
+        trees.append(git(case.repo, "mktree", "--missing", input="\n".join([*rows, ""]).encode()))
+    head = git(case.repo, "commit-tree", trees[0], "-p", old, "-m", "with it")
+    git(case.repo, "update-ref", MAIN, head)
+    seen = changed_paths(case.found.git(), trees[0], trees[1])
+    assert [(path.path, path.new_mode) for path in seen] == [(b"s", "160000")]
+    nothing = delta_digest(case.found.git(), trees[0], trees[0])
+    assert delta_digest(case.found.git(), trees[0], trees[1]) != nothing

@@ -272,6 +272,7 @@ def test_only_trusted_signers_stand_behind_an_approval() -> None:
         (b".agentgov.toml", "critical"),
         (b"CODEOWNERS", "critical"),
         (b".claude/settings.json", "critical"),
+        (b".Claude/Settings.json", "critical"),
         (b"sub/.gitattributes", "critical"),
     ],
 )
