@@ -155,14 +155,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(error.exit_code)
     except typer.Exit as stop:
         return int(stop.exit_code)
-    except typer.Abort:
-        sys.stderr.write("agentgov: stopped, nothing was changed\n")
-        return int(ExitCode.INTERRUPTED)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
+        # How far it came is not known here: what was cut short is finished or undone by the next command.
         sys.stderr.write("agentgov: interrupted\n")
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader went away (`agentgov log | head`). Python flushes stdout once more at exit.
+    except SystemExit as stop:
+        # The framework's own exits: completion, Ctrl-C, a reader that went away (`agentgov log | head`).
+        if not isinstance(stop.__context__, BrokenPipeError):
+            if stop.code == ExitCode.INTERRUPTED:
+                sys.stderr.write("agentgov: interrupted\n")
+            return stop.code if isinstance(stop.code, int) else int(ExitCode.OK)
+        # Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
     except OSError as error:

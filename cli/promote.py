@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agentgov.cli.gate import request_for
+from agentgov.cli.gate import FALLBACK_EMAIL, FALLBACK_NAME, request_for
 from agentgov.cli.screen import notes, print_json
 from agentgov.cli.session import Session
 
@@ -64,6 +64,10 @@ def command(
     branch = request.target.removeprefix("refs/heads/")
     out = notes()
     out.line(f"agentgov {run.run}: {branch} is now {done.commit[:7]}, tier {decision.tier}", "bold")
+    if request.person.name == FALLBACK_NAME:
+        out.line(
+            f"  by        {FALLBACK_NAME} <{FALLBACK_EMAIL}>: git config user.name and user.email", "yellow"
+        )
     if decision.self_approved:
         out.line("  approved  by yourself: marked self-approved", "yellow")
     elif decision.counted:

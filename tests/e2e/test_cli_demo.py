@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_a_demo_that_goes_wrong_says_so_and_leaves_nothing(
 def test_a_demo_without_ssh_keygen_names_what_is_missing(
     agentgov: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.shutil, "which", lambda name: None if name == "ssh-keygen" else f"/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "ssh-keygen" else f"/bin/{name}")
     said = agentgov(tmp_path, "demo", code=1)
     assert "the demo needs ssh-keygen" in said.err
     assert AgentgovError.exit_code == 1
