@@ -160,10 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("agentgov: interrupted\n")
         return int(ExitCode.INTERRUPTED)
     except SystemExit as stop:
-        # The framework's own exits: completion, Ctrl-C, a reader that went away (`agentgov log | head`).
+        # The framework's own exits: completion, a reader that went away (`agentgov log | head`).
         if not isinstance(stop.__context__, BrokenPipeError):
-            if stop.code == ExitCode.INTERRUPTED:
-                sys.stderr.write("agentgov: interrupted\n")
             return stop.code if isinstance(stop.code, int) else int(ExitCode.OK)
         # Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
