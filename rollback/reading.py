@@ -6,6 +6,7 @@ mmap; a file that changes while it is read is read again, a few times, and then 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Container, Iterator
@@ -55,9 +56,9 @@ def capture(
     for attempt in range(_TRIES):
         last = attempt == _TRIES - 1
         if stat.S_ISLNK(st.st_mode):
-            target = os.readlink(name, dir_fd=folder_fd)
+            target = _read_link(folder_fd, name)
             after = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-            if last or signature(after) == signature(st):
+            if target is not None and (last or signature(after) == signature(st)):
                 return Captured(st, store.write(b"blob", target, known), signature(after) == signature(st))
             st = after
         elif stat.S_ISREG(st.st_mode):
@@ -70,14 +71,25 @@ def capture(
     return None
 
 
+def _read_link(folder_fd: int, name: bytes) -> bytes | None:
+    try:
+        return os.readlink(name, dir_fd=folder_fd)
+    except OSError as error:
+        # No link any more (readlink(2)): the caller looks again.
+        if error.errno != errno.EINVAL:
+            raise
+        return None
+
+
 def _capture_file(
     folder_fd: int, name: bytes, store: ObjectStore, known: Container[str], last: bool
 ) -> Captured | None:
     try:
         fd = os.open(name, _FLAGS, dir_fd=folder_fd)
-    except OSError:
-        # A link or a special file in its place: the caller looks again. Otherwise a real reason.
-        if stat.S_ISREG(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
+    except OSError as error:
+        # A link or a special file in its place, if only for a moment: the caller looks again.
+        is_there = stat.S_ISREG(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode)
+        if is_there and error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
         return None
     try:

@@ -1,0 +1,169 @@
+"""What an agent does to the files while they are looked at: swaps, special files, and places outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agentgov.layout import StateHome
+from agentgov.rollback.ignore import IgnoreRules, PatternList
+from agentgov.rollback.objects import ObjectStore
+from agentgov.rollback.snapshot import Snapshotter
+from tests.conftest import MakeRepo
+from tests.support.running import Record, run
+
+ROUNDS = 500
+OUTSIDE = b"not of this workspace"
+
+
+@contextlib.contextmanager
+def busy(*works: Callable[[], object]) -> Iterator[None]:
+    """Do some things over and over, at the same time, until the block ends."""
+    stop = threading.Event()
+
+    def repeat(work: Callable[[], object]) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                work()
+
+    threads = [threading.Thread(target=repeat, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_what_is_swapped_while_it_is_read_stops_no_snapshot_and_leads_nowhere(
+    tmp_path: Path, watch: bool
+) -> None:
+    root, outside = tmp_path / "work", tmp_path / "outside"
+    for folder in (root / "d", outside):
+        folder.mkdir(parents=True)
+        (folder / "x").write_bytes(OUTSIDE if folder == outside else b"x")
+
+    def swap_folder() -> None:
+        (root / "d").rename(root / "d0")
+        try:
+            (root / "d").symlink_to(outside)
+            (root / "d").unlink()
+        finally:
+            (root / "d0").rename(root / "d")
+
+    def swap_file() -> None:
+        other = root / ".new"
+        other.unlink(missing_ok=True)
+        other.symlink_to(outside / "x")
+        other.rename(root / "f")
+        other.write_bytes(b"f")
+        other.rename(root / "f")
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"/proc/self/fd/{at}/.new")
+        other.rename(root / "f")
+        os.mkfifo(other)
+        other.rename(root / "f")
+
+    def grow() -> None:
+        with (root / "g").open("wb") as file:
+            for _ in range(50):
+                file.write(b"g" * 999)
+                file.flush()
+
+    store = ObjectStore(tmp_path / "store.git", None, durable=False)
+    store.ensure()
+    at = os.open(root, os.O_RDONLY)
+    made = Snapshotter(root, store, IgnoreRules(root, [PatternList(b"")]), tracked=(), watch=watch)
+    try:
+        made.start()
+        with busy(swap_folder, swap_file, grow):
+            trees = {made.take(full=number % 7 == 0).tree for number in range(ROUNDS)}
+        for tree in trees:
+            for path, mode, oid in store.leaves(tree):
+                content = b"" if mode == 0o40000 else store.blob(oid)
+                assert OUTSIDE not in content, path
+    finally:
+        made.close()
+        os.close(at)
+
+
+def test_an_agent_that_removes_its_own_repository_or_all_of_its_copy_harms_only_the_copy(
+    make_repo: MakeRepo, state: StateHome
+) -> None:
+    repo = make_repo(files={"a": "a\n", "d/b": "b\n"})
+    (repo / "untracked").write_text("mine\n")
+    head = (repo / ".git" / "HEAD").read_bytes()
+    for attack in (
+        "rm -rf .git; ln -s / .git; echo x > x",
+        "rm -rf .git; echo 'gitdir: /nowhere' > .git; echo x > x",
+        "git checkout -q --orphan none; git rm -rfq .; git gc -q --prune=now; echo x > x",
+        "rm -rf ..?* .[!.]* *; echo x > x",
+        'here=$PWD; cd ..; mv "$here" elsewhere; mkdir "$here"; echo x > "$here"/x',
+    ):
+        outcome = run(repo, state, ["sh", "-c", f"{attack}; exit 4"], workspace="clone")
+        assert (outcome.state, outcome.exit_code) == ("finished", 4), attack
+        record = Record(repo, state)
+        record.assert_sequence(outcome.info.run)
+        assert record.file(outcome.tree, "x") == b"x\n", attack
+    assert (repo / "untracked").read_text() == "mine\n"
+    assert (repo / ".git" / "HEAD").read_bytes() == head
+    shown = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=repo, capture_output=True, check=True, text=True
+    )
+    assert shown.stdout == "?? untracked\n"
+
+
+def test_files_that_hang_or_hide_are_named_and_the_run_goes_on(make_repo: MakeRepo, state: StateHome) -> None:
+    repo = make_repo()
+    script = repo.parent / "agent.py"
+    script.write_text(
+        """
+import os, socket
+os.mkfifo("fifo")
+socket.socket(socket.AF_UNIX).bind("socket")
+os.makedirs("nested/.git")
+open("nested/inner", "w").write("x")
+for name in (b"\\xff\\xfe", b"new\\nline", b"-dash", b"n" * 255, "\\u202e.txt".encode(), b"Case", b"case"):
+    open(name, "w").write("x")
+for number in range(1500):
+    open(f"many-{number}", "w").write(str(number))
+os.symlink("/etc/passwd", "link")
+os.symlink("loop", "loop")
+os.link("README.md", "hard")
+with open("sparse", "wb") as file:
+    file.truncate(1 << 40)
+open(".gitignore", "w").write("*\\n")
+open(".env", "w").write("KEY=1")
+top = os.getcwd()
+for _ in range(250):
+    os.mkdir("deep")
+    os.chdir("deep")
+open("bottom", "w").write("x")
+os.chdir(top)
+open("after", "w").write("x")
+"""
+    )
+    outcome = run(repo, state, [sys.executable, str(script)], workspace="in-place")
+    assert (outcome.state, outcome.exit_code) == ("finished", 0)
+    reasons = dict(outcome.skipped)
+    assert reasons[b"fifo"] == reasons[b"socket"] == "special"
+    assert reasons[b"sparse"] == "too-large"
+    assert reasons[b".env"] == "secret"
+    assert any(reason == "too-deep" for reason in reasons.values())
+    record = Record(repo, state)
+    listed = {path for path, _, _ in record.store.leaves(outcome.tree)}
+    # Written after the ignore file that would have hidden it.
+    assert {b"after", b"\xff\xfe", b"new\nline", b"Case", b"case", b"nested/inner", b"link"} <= listed
+    assert record.file(outcome.tree, "link") == b"/etc/passwd"
+    assert not any(b".git/" in path for path in listed)
