@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentgov.errors import BrokenRecordError, IncompleteError
+from agentgov.files import open_private_dir
 from agentgov.rollback import refs
 from agentgov.rollback.durable import TemporaryFiles, fsync_paths, start_writeback, syncfs
 from agentgov.rollback.treeform import (
@@ -78,7 +79,12 @@ class ObjectStore:
         self._pending: dict[str, bytes] = {}
 
     def ensure(self) -> None:
-        """Create the repository, or complete one whose creation was cut short. Idempotent."""
+        """Create the repository, or complete one whose creation was cut short. Idempotent.
+
+        Raises:
+            AgentgovError: AG0004, when a link stands in its place: what it leads to is not ours to write.
+        """
+        open_private_dir(self.dir)
         for name in ("objects/info", "objects/pack", "refs/heads", "refs/agentgov"):
             (self.dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         version = 1 if self.object_format == "sha256" else 0

@@ -160,3 +160,18 @@ def test_no_trick_with_the_whole_folder_ends_in_a_traceback(
         assert done.returncode != 0 or arguments == ["status"]
         assert "Traceback" not in done.stderr, done.stderr
         assert "error[AG" in done.stderr or done.stdout
+
+
+@pytest.mark.parametrize("name", ["", "wal", "runs", "payloads", "store.git"])
+def test_a_link_in_place_of_a_folder_is_not_written_through(
+    name: str, recorded: Path, state: StateHome, tmp_path: Path
+) -> None:
+    folder, there = discover(recorded).layout.root / name, tmp_path / "there"
+    folder.rename(there)
+    folder.symlink_to(there)
+    before = sorted((path, path.stat().st_mtime_ns) for path in there.rglob("*") if path.is_file())
+    done = _agentgov(recorded, state, "run", "--", "true")
+    assert done.returncode == ExitCode.RUN_FAILED
+    assert "AG0004" in done.stderr
+    after = sorted((path, path.stat().st_mtime_ns) for path in there.rglob("*") if path.is_file())
+    assert [item for item in after if item not in before] == []
