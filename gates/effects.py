@@ -9,10 +9,10 @@ Rules kept here:
 from __future__ import annotations
 
 from agentgov.calls import ToolCall
-from agentgov.gates.effect import Action, Effect
-from agentgov.gates.netcmd import connect_url
+from agentgov.gates.effect import Effect
 from agentgov.gates.places import Places
 from agentgov.gates.scope import Scope
+from agentgov.gates.toolargs import read_arguments
 
 __all__ = ["Effect", "effects_of"]
 
@@ -31,16 +31,7 @@ def effects_of(call: ToolCall, places: Places) -> list[Effect]:
         scope.effects = [_with_whole_text(effect, call.command) for effect in scope.effects]
     elif call.kind == "shell":
         scope.opaque(str(dict(call.input)))
-    named: tuple[tuple[Action, tuple[str, ...]], ...] = (
-        ("fs.delete", call.deletes),
-        ("fs.write", call.writes),
-        ("fs.read", call.reads),
-    )
-    for action, paths in named:
-        for path in paths:
-            scope.touch(action, (path,), recursive=action == "fs.delete")
-    for url in call.urls:
-        connect_url(url, scope)
+    read_arguments(call, scope)
     return list(dict.fromkeys(scope.effects))
 
 

@@ -352,6 +352,7 @@ def read_patch(words: list[Word], scope: Scope, feed: Feed) -> None:
 
 _HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(names("rm rmdir unlink srm trash trash-put rimraf gio del-cli wipe grm"), _remove),
+    **dict.fromkeys(names("Remove-Item ri del erase rd"), _remove),
     "shred": _shred, "mv": _move, "gmv": _move, "cp": _copy, "gcp": _copy, "install": _copy, "ln": _link,
     "tee": _tee, "sponge": _tee, "sed": _sed, "gsed": _sed,
     **dict.fromkeys(names("truncate chmod chown chgrp touch mkdir chattr setfacl mkfifo mkfs"), _write_all),

@@ -35,6 +35,7 @@ MAX_LOOKS = 60_000
 MAX_DEPTH = 12
 MAX_OPAQUE = 100
 MAX_EFFECTS = 3_000
+_PROCESS = re.compile(r"/proc/(?:self|thread-self|[0-9]+)/(cwd|root)(?:/+|$)")
 _ACTIVE = re.compile(f"[{STAR}{QUERY}{BRACKET}]")
 
 
@@ -128,10 +129,13 @@ class Scope:
 
     def absolute(self, value: str) -> list[str]:
         """The absolute paths a value may mean, not normalised, globs still active."""
-        if value.startswith("~/") or value == "~":
-            return [value]
         if value.startswith("/"):
-            return [value]
+            process = _PROCESS.match(value)
+            if process is None:
+                return [value]
+            # Seen from the process that asks, not from this one.
+            rest = value[process.end() :]
+            return [f"{start}/{rest}" for start in (self.folders if process[1] == "cwd" else ("",))]
         # Joined by hand: a trailing slash means "follow the link", and must stay.
         return [f"{folder.rstrip('/')}/{value}" for folder in self.folders]
 
