@@ -4,45 +4,66 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agentgov.layout import StateHome
+from agentgov.rollback import reading
 from agentgov.rollback.ignore import IgnoreRules, PatternList
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.snapshot import Snapshotter
 from tests.conftest import MakeRepo
 from tests.support.running import Record, run
 
-ROUNDS = 500
+ROUNDS = 40
 OUTSIDE = b"not of this workspace"
+SWAPPER = """
+import contextlib, os, socket, sys
+def swap_folder():
+    os.rename("d", "d0")
+    os.symlink(sys.argv[1], "d")
+    os.unlink("d")
+    os.rename("d0", "d")
+def swap_file():
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("new")
+    os.symlink(sys.argv[1] + "/x", "new")
+    os.rename("new", "f")
+    open("new", "w").write("f")
+    os.rename("new", "f")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("new")
+    os.rename("new", "f")
+    os.mkfifo("new")
+    os.rename("new", "f")
+def grow():
+    with open("g", "w") as file:
+        for _ in range(20):
+            file.write("g" * 9999)
+            file.flush()
+work = {"folder": swap_folder, "file": swap_file, "grow": grow}[sys.argv[2]]
+while True:
+    work()
+"""
 
 
 @contextlib.contextmanager
-def busy(*works: Callable[[], object]) -> Iterator[None]:
-    """Do some things over and over, at the same time, until the block ends."""
-    stop = threading.Event()
-
-    def repeat(work: Callable[[], object]) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(OSError):
-                work()
-
-    threads = [threading.Thread(target=repeat, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
+def swapping(root: Path, outside: Path) -> Iterator[None]:
+    """Let processes swap things in `root` for others until the block ends."""
+    started = [
+        subprocess.Popen([sys.executable, "-I", "-c", SWAPPER, str(outside), what], cwd=root)
+        for what in ("folder", "file", "grow")
+    ]
     try:
         yield
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("watch", [True, False])
@@ -54,48 +75,41 @@ def test_what_is_swapped_while_it_is_read_stops_no_snapshot_and_leads_nowhere(
         folder.mkdir(parents=True)
         (folder / "x").write_bytes(OUTSIDE if folder == outside else b"x")
 
-    def swap_folder() -> None:
-        (root / "d").rename(root / "d0")
-        try:
-            (root / "d").symlink_to(outside)
-            (root / "d").unlink()
-        finally:
-            (root / "d0").rename(root / "d")
-
-    def swap_file() -> None:
-        other = root / ".new"
-        other.unlink(missing_ok=True)
-        other.symlink_to(outside / "x")
-        other.rename(root / "f")
-        other.write_bytes(b"f")
-        other.rename(root / "f")
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(f"/proc/self/fd/{at}/.new")
-        other.rename(root / "f")
-        os.mkfifo(other)
-        other.rename(root / "f")
-
-    def grow() -> None:
-        with (root / "g").open("wb") as file:
-            for _ in range(50):
-                file.write(b"g" * 999)
-                file.flush()
-
     store = ObjectStore(tmp_path / "store.git", None, durable=False)
     store.ensure()
-    at = os.open(root, os.O_RDONLY)
     made = Snapshotter(root, store, IgnoreRules(root, [PatternList(b"")]), tracked=(), watch=watch)
     try:
         made.start()
-        with busy(swap_folder, swap_file, grow):
-            trees = {made.take(full=number % 7 == 0).tree for number in range(ROUNDS)}
+        trees: set[str] = set()
+        with swapping(root, outside):
+            while len(trees) < ROUNDS:
+                trees.add(made.take(full=len(trees) % 7 == 0).tree)
         for tree in trees:
             for path, mode, oid in store.leaves(tree):
                 content = b"" if mode == 0o40000 else store.blob(oid)
                 assert OUTSIDE not in content, path
     finally:
         made.close()
-        os.close(at)
+
+
+def test_a_link_that_is_none_any_more_when_it_is_read_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").symlink_to("somewhere")
+    store = ObjectStore(tmp_path / "store.git", None, durable=False)
+    store.ensure()
+    real, fd = os.readlink, os.open(tmp_path, os.O_RDONLY)
+
+    def swapped(name: bytes, *, dir_fd: int) -> bytes:
+        (tmp_path / "f").unlink()
+        (tmp_path / "f").write_bytes(b"file")
+        return real(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "readlink", swapped)
+    found = reading.capture(fd, b"f", (tmp_path / "f").lstat(), store, ())
+    os.close(fd)
+    assert found is not None
+    assert (found.stable, store.blob(found.oid)) == (True, b"file")
 
 
 def test_an_agent_that_removes_its_own_repository_or_all_of_its_copy_harms_only_the_copy(
