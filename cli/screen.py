@@ -77,16 +77,20 @@ class Screen:
             self.stream.writelines(f"{line}\n" for line in shown)
             return
         from rich.segment import Segment, Segments
+        from rich.style import Style
         from rich.text import Text
 
         from agentgov.cli.inline import changed_spans
 
         spans = changed_spans(shown)
         for index, line in enumerate(shown):
-            text = Text(line, style=_diff_style(line))
+            style = _diff_style(line)
+            text = Text(line)
             for start, end in spans.get(index, ()):
                 text.stylize("reverse", start, end)
-            self._console.print(Segments([*text.render(self._console), Segment.line()]), end="")
+            # Printed as a text, its tabs would be expanded.
+            parts = Segment.apply_style(text.render(self._console), Style.parse(style) if style else None)
+            self._console.print(Segments([*parts, Segment.line()]), end="")
 
     def columns(
         self,

@@ -70,7 +70,7 @@ def test_the_words_are_the_same_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
         screen.diff(["diff --git a/x b/x", "@@ -1 +1 @@", "-old", "+\tnew"])
 
     coloured = printed(use, terminal=True)
-    assert "\x1b[" in coloured
+    assert "\x1b[31m-" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == printed(use)
 
 
