@@ -5,11 +5,27 @@ Rule: importing this module costs nothing, so that tools may import `agentgov` w
 
 from __future__ import annotations
 
+import os
 import sys
+
+
+def open_missing_streams() -> None:
+    """Open the standard streams that were closed: otherwise the next file opened gets what is printed."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != fd:
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    open_missing_streams()
     from agentgov.cli.app import main as run_cli
 
     return run_cli()

@@ -34,6 +34,7 @@ from agentgov.harness.session import Session, Tools
 from agentgov.harness.state import marks
 from agentgov.harness.steps import total_of
 from agentgov.harness.surroundings import Options
+from agentgov.harness.telling import Undisturbed
 from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.stream import Stream
 from agentgov.rollback.changes import describe, to_payload
@@ -49,6 +50,7 @@ def run_agent(request: RunRequest, reporter: Reporter, deps: Deps) -> RunOutcome
         AgentgovError: The agent was not started; its class says with which code to exit.
     """
     sweeping.prctl(sweeping.PR_SET_DUMPABLE, 0)
+    reporter = Undisturbed(reporter)
     repo = discover(request.start)
     repo.require_work_tree()
     base = repo.require_head_commit()
