@@ -50,3 +50,4 @@ def show_ask(out: Screen, ask: Mapping[str, Any]) -> None:
     minutes, seconds = divmod(ask["left_seconds"], 60)
     out.line(f"  no answer in {minutes}:{seconds:02d} means no")
     out.line(f"  agentgov answer {ask['id']} yes        agentgov answer {ask['id']} no")
+    out.line(f"  the whole call: agentgov show {ask['id']}")

@@ -96,6 +96,7 @@ def test_a_waiting_call_is_listed_and_answered_once(
     assert f"agentgov answer {ask['id']} yes" in text
     assert "guarded/f" in text
     assert "means no" in text
+    assert f"agentgov show {ask['id']}" in text
     status = agentgov(repo, "status").out
     assert status.startswith("1 run running, 1 call waiting for you\n")
     assert agentgov(repo, "status", "--json").json["live"][0]["run"] == ask["id"][:5]
