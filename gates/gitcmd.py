@@ -239,10 +239,17 @@ def _reset(arguments: list[Word], scope: Scope) -> None:
         scope.touch("fs.write", (".",), recursive=True, exact=False)
 
 
+def _read_tree(arguments: list[Word], scope: Scope) -> None:
+    if has(arguments, "u"):
+        scope.touch("fs.write", (".",), recursive=True, exact=False)
+
+
 def _stash(arguments: list[Word], scope: Scope) -> None:
     if arguments and arguments[0][0] in ("list", "show", "drop", "clear", "branch", "create", "store"):
         return
     paths = _paths_after_dashes(arguments)
+    if not paths and arguments[:1] == [("push",)]:
+        paths = positional(arguments[1:], {"-m", "--message", "--pathspec-from-file"})
     if not paths and has(arguments, "au", "--all", "--include-untracked"):
         paths = [(".",)]
     # Without a path, what is stashed is what the agent changed, and what is popped was stashed.
@@ -363,5 +370,5 @@ _HANDLERS = {
     "sparse-checkout": _whole_tree_delete, "worktree": _worktree, "submodule": _submodule,
     "config": _config, "diff": _show, "show": _show, "log": _show, "add": _add, "stage": _add,
     "clone": _clone, "cat-file": _cat_file, "hash-object": _hash_object, "init": _init,
-    "update-ref": _update_ref, "symbolic-ref": _update_ref,
+    "read-tree": _read_tree, "update-ref": _update_ref, "symbolic-ref": _update_ref,
 }  # fmt: skip

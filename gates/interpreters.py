@@ -44,7 +44,7 @@ def read(program: str, words: list[Word], scope: Scope, feed: Feed, raw: str) ->
         options = _CODE_OPTIONS[program]
         code = any(
             plain(word[0]) in options
-            or any(len(option) == 2 and word[0].startswith(option) for option in options)
+            or any(word[0].startswith(option if len(option) == 2 else f"{option}=") for option in options)
             for word in words[1:]
         ) or (
             program in ("perl", "ruby")

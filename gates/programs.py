@@ -74,9 +74,11 @@ def read_arguments(program: str, words: list[Word], scope: Scope) -> None:
         words = [
             word for before, word in zip([("",), *words], words, strict=False) if before[0] != "--env-file"
         ]
+    mounts = program in ("docker", "podman", "nerdctl")
     for word in words[1:]:
         for value in word:
             path = value.partition("=")[2] if value.startswith("-") else value
+            path = path.partition(":")[0] if mounts else path
             if (
                 path
                 and " " not in path
@@ -271,6 +273,9 @@ def _find(words: list[Word], scope: Scope) -> None:
             paths = tuple(item for word, _ in chosen for item in word)
             if not paths:
                 continue
+            if inner and inner[0][0].rsplit("/", 1)[-1] in _READERS:
+                for word, recursive in chosen:
+                    scope.touch("fs.read", word, recursive=recursive)
             given = [
                 tuple(part.replace("{}", path) for part in word for path in paths)
                 if "{}" in word[0]
@@ -319,6 +324,18 @@ def _tar(words: list[Word], scope: Scope) -> None:
             scope.touch("fs.delete", folder or (".",), recursive=True, exact=False)
 
 
+def _seven_zip(words: list[Word], scope: Scope) -> None:
+    if len(words) < 2 or words[1][0] not in ("a", "u"):
+        _unpack(words, scope)
+        return
+    files = positional(words[2:], set())
+    for word in files[:1]:
+        scope.touch("fs.write", word)
+    emptied = any(word[0] == "-sdel" for word in words)
+    for word in files[1:]:
+        scope.touch("fs.delete" if emptied else "fs.read", word, recursive=True)
+
+
 def _unpack(words: list[Word], scope: Scope) -> None:
     scope.touch("fs.write", option_value(words[1:], "-d") or (".",))
 
@@ -358,7 +375,7 @@ _HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(names("truncate chmod chown chgrp touch mkdir chattr setfacl mkfifo mkfs"), _write_all),
     "dd": _dd, "rsync": transfers.rsync,
     "tar": _tar, "gtar": _tar, "bsdtar": _tar, "unzip": _unpack, "zip": _zip,
-    "7z": _unpack,
+    **dict.fromkeys(("7z", "7za", "7zz"), _seven_zip),
     **dict.fromkeys(("gzip", "bzip2", "xz", "zstd", "gunzip", "bunzip2", "unxz", "lz4"), _compress),
     "curl": transfers.fetch, "wget": transfers.fetch, "scp": transfers.remote_copy,
 }  # fmt: skip

@@ -30,7 +30,7 @@ _WRITES = frozenset(
         "hardlink_to",
     }
 )
-_READS = frozenset({"read_text", "read_bytes", "load_dotenv", "dotenv_values"})
+_READS = frozenset({"read_text", "read_bytes"})
 _RUNS = frozenset(
     {"system", "popen", "run", "call", "check_call", "check_output", "Popen", "getoutput", "getstatusoutput"}
 )
@@ -199,6 +199,8 @@ class _Reader(ast.NodeVisitor):
             self._touch("fs.write", node.args[-1] if node.args else None)
         elif name in _WRITES:
             self._touch("fs.write", subject)
+        elif name in ("dotenv_values", "load_dotenv") and node.args:
+            self._touch("fs.read", node.args[0])
         elif name in _READS:
             self._touch("fs.read", subject)
         elif name == "open":
@@ -214,6 +216,11 @@ class _Reader(ast.NodeVisitor):
 
             for value in self.fold(subject):
                 connect_url(value, self.scope)
+        if any(isinstance(argument, ast.Attribute) and argument.attr in _REMOVES for argument in node.args):
+            # `map(os.remove, names)`: a function that is handed on is called with what is next to it.
+            for argument in node.args:
+                if not isinstance(argument, ast.Attribute):
+                    self._touch("fs.delete", argument, recursive=True)
         self.generic_visit(node)
 
     def _open(self, node: ast.Call, owner: ast.AST | None, *, is_module: bool) -> None:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agentgov.gates.patterns import UNKNOWN
+from agentgov.gates.printing import decoded, filtered, listed
 from agentgov.gates.scope import MAX_DEPTH, STAR, Feed, Scope, Word, is_known, plain
 from agentgov.gates.words import fields, mask, text_of
 
@@ -28,7 +29,6 @@ SMALL_TEXT_BYTES = 4 * 1024
 PARSE_SECONDS = 1.0
 NO_FEED = Feed()
 _WRITES = (">", ">>", ">|", "&>", "&>>", "<>", ">&")
-_SIMPLE_PATTERN = re.compile(r"\^?(?:[\w/ -]|\\\.|\.)*\$?")
 _EXTGLOB = re.compile(r"(?<=[\s\w/.])[!@?*+]\([^()\s]*\)")
 _LISTING = frozenset({"echo", "printf"})
 
@@ -56,24 +56,6 @@ def _parsed(raw: bytes) -> Node | None:
             return None
     # Nodes of a text that was handed over whole give their own text much faster.
     return parser.parse(raw).root_node
-
-
-def _filtered(words: tuple[str, ...], pattern: str, *, inverted: bool) -> tuple[str, ...]:
-    # Only patterns that cannot take long; any other keeps every word.
-    if not _SIMPLE_PATTERN.fullmatch(pattern):
-        return words
-    return tuple(
-        word for word in words if (re.search(pattern, word) is None) == inverted or not is_known(word)
-    )
-
-
-def _decoded(text: str) -> str | None:
-    import base64
-
-    try:
-        return base64.b64decode(text, validate=False).decode("utf-8")
-    except ValueError:
-        return None
 
 
 def read_shell(text: str, scope: Scope, feed: Feed = NO_FEED) -> None:
@@ -191,20 +173,20 @@ class Interpreter:
         if flat and flat[0].rsplit("/", 1)[-1] == "cat" and feed.text is not None and len(argv) == 1:
             return feed
         if flat and flat[0] == "base64" and feed.text is not None and len(argv) == 2:
-            text = _decoded(feed.text) if flat[1] in ("-d", "-D", "--decode", "-di") else None
+            text = decoded(feed.text) if flat[1] in ("-d", "-D", "--decode", "-di") else None
             if text is not None:
                 return Feed(text, tuple(text.split()))
         from agentgov.gates.finding import is_find, listed_by
 
         if argv and is_find(argv):
-            listed, looked_up = listed_by(argv, scope)
-            return Feed(None, tuple(dict.fromkeys((*words, *listed))), True, looked_up and not words)
+            found, looked_up = listed_by(argv, scope)
+            return Feed(None, tuple(dict.fromkeys((*words, *found))), True, looked_up and not words)
         program = flat[0].rsplit("/", 1)[-1] if flat else ""
         given = [value for value in flat[1:] if not value.startswith("-")]
-        if program in ("ls", "dir", "vdir") and not given:
-            given = [path for path, _ in scope.expand(STAR)]
+        if program in ("ls", "dir", "vdir"):
+            given = [name for value in given or [STAR] for name in listed(value, scope)]
         if program in ("grep", "egrep") and feed.words and len(given) == 1:
-            return Feed(None, _filtered(feed.words, given[0], inverted="-v" in flat), True)
+            return Feed(None, filtered(feed.words, given[0], inverted="-v" in flat), True)
         words += given
         fetched = any(effect.action == "net.connect" for effect in scope.effects[start:])
         return Feed(None, tuple(dict.fromkeys(words)), fetched or bool(flat) or feed.is_opaque)
@@ -245,6 +227,8 @@ class Interpreter:
         name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
         if name is not None and body is not None:
             scope.functions[text_of(name)] = body
+        for redirect in node.children_by_field_name("redirect"):
+            self._redirect(redirect, scope, self.feed)
 
     def _on_negated_command(self, node: Node, scope: Scope) -> None:
         self.statements(node, scope)
@@ -269,6 +253,9 @@ class Interpreter:
         for child in node.named_children:
             if child.type == "variable_assignment":
                 self._on_variable_assignment(child, scope)
+            else:
+                # `export $(...)`: what it names is not followed, what it runs is read.
+                fields(child, scope, self.substitute)
 
     def _on_test_command(self, node: Node, scope: Scope) -> None:
         self._nested(node, scope)

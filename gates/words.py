@@ -24,6 +24,7 @@ Substitution = Callable[["Node", Scope], tuple[str | None, tuple[str, ...]]]
 """Reads a substituted command: (its output when known, the words it may print)."""
 
 MAX_BRACED = 256
+_ALL_ARGUMENTS = frozenset({"$@", '"$@"', "$*", "${@}", '"${@}"', "${*}"})
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _BRACE_RANGE = re.compile(r"(-?\d{1,6})\.\.(-?\d{1,6})")
 _DOUBLE_QUOTE_ESCAPE = re.compile(r'\\([$`"\\\n])')
@@ -57,6 +58,8 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]|Q(?=Z[0-9a-f]{2,6}Z(?:Q|[^\x00-\x7f]))")
 def fields(node: Node, scope: Scope, substitute: Substitution) -> list[Word]:
     """The words an argument becomes: usually one; several after braces or the splitting of a variable."""
     values = _values(node, scope, substitute)
+    if text_of(node) in _ALL_ARGUMENTS and "@" in scope.variables:
+        return [(value,) for value in scope.variables["@"]]
     if node.type in ("simple_expansion", "expansion", "command_substitution") and len(values) == 1:
         parts = values[0].split()
         if len(parts) > 1:
