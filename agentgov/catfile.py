@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
+import weakref
 from types import TracebackType
 from typing import IO
 
@@ -27,6 +28,8 @@ def running_pids() -> frozenset[int]:
 class CatFile:
     """A reader of objects. Use it as a context manager, or close it; threads may share one.
 
+    One that nobody holds any more ends its process too.
+
     Args:
         git: The repository to read from.
     """
@@ -34,6 +37,7 @@ class CatFile:
     def __init__(self, git: Git) -> None:
         self._git = git
         self._process: subprocess.Popen[bytes] | None = None
+        self._end: weakref.finalize[[subprocess.Popen[bytes]], CatFile] | None = None
         self._lock = threading.Lock()
 
     def read(self, oid: str) -> tuple[str, bytes]:
@@ -119,18 +123,23 @@ class CatFile:
                     "git or the repository was not found", id="AG0007", where=str(self._git.git_dir)
                 ) from error
             _running_pids.add(self._process.pid)
+            # Popen keeps a child that nobody waited for, with its pipes, for as long as this process lives.
+            self._end = weakref.finalize(self, _end, self._process)
         return self._process
 
     def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        process.wait()
-        _running_pids.discard(process.pid)
+        if self._end is not None:
+            self._end()
+        self._process = self._end = None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+    process.wait()
+    _running_pids.discard(process.pid)
 
 
 def _unreadable(oid: str) -> BrokenRecordError:

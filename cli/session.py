@@ -5,11 +5,13 @@ Rules kept here:
 - This is the one place that reads the environment and the home folder; below, they are arguments.
 - Opening the record first finishes what a killed recorder left open, and says so on stderr.
 - A command that only reads never creates a record: a repository without one gets a clear error.
+- What a session opened is given back when its command lets go of it.
 """
 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -95,6 +97,7 @@ class Session:
 
         self.demand_record()
         stream = Stream.open(self.repo, self.state, clock=self.clock, random=self.random, create=False)
+        weakref.finalize(self, stream.close)
         for run in recover(
             self.repo, self.state, stream, self.payloads, clock=self.clock, random=self.random
         ):
@@ -137,9 +140,11 @@ class Session:
         from agentgov.ledger.payloads import PayloadStore
         from agentgov.ledger.redaction import Redactor
 
-        return PayloadStore(
+        payloads = PayloadStore(
             self.layout, self.layout.store, self.repo.object_format, Redactor(env=self.env), self.random
         )
+        weakref.finalize(self, payloads.close)
+        return payloads
 
     @cached_property
     def history(self) -> History:
