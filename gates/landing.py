@@ -3,9 +3,8 @@
 Rules kept here:
 - The merge is computed in a scratch repository of our own, with pinned settings: no hook, filter or merge
   driver of anybody runs.
-- promote.intent, seal, merge commit, compare-and-swap, promote.done, in this order; after a crash the branch
-  itself says what
-  happened, because the intent names the commit that the merge has as its second parent.
+- promote.intent, seal, merge commit, compare-and-swap, promote.done, in this order (`gates.landed` says what
+  became of an intent that a crash left open).
 - A branch is only ever moved from the commit that the decision was about, and only under its own name: a
   symbolic ref would move another branch than the one whose gates were asked.
 """
@@ -163,7 +162,7 @@ def prepare_landing(repo: Repository, request: LandingRequest, scratch: Path, ex
     commit = _commit(git, request, request.result_tree, [request.base], message)
     tree = request.result_tree
     if old != request.base:
-        tree = _merge(repo, scratch, old, commit, request)
+        tree = merged_tree(repo, scratch, old, commit, request.target)
     return Landing(
         run=request.run,
         target=request.target,
@@ -264,7 +263,13 @@ def _scratch_repository(repo: Repository, scratch: Path) -> Iterator[Git]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _merge(repo: Repository, scratch: Path, old: str, commit: str, request: LandingRequest) -> str:
+def merged_tree(repo: Repository, scratch: Path, old: str, commit: str, target: str) -> str:
+    """The tree that merging `commit` into `old` gives, brought into the user's repository.
+
+    Raises:
+        ConflictError: AG0115, it does not merge cleanly.
+        AgentgovError: AG0008, git fails.
+    """
     with _scratch_repository(repo, scratch) as git:
         if repo.is_shallow and (shallow := repo.common_dir / "shallow").exists() and git.git_dir is not None:
             (git.git_dir / "shallow").write_bytes(shallow.read_bytes())
@@ -283,12 +288,12 @@ def _merge(repo: Repository, scratch: Path, old: str, commit: str, request: Land
         fields = merged.stdout.split(b"\x00")
         if merged.returncode == 1:
             paths = [printable(path, limit=80) for path in fields[1:] if path]
-            branch, where = _short(request.target), ", ".join(paths[:5]) or "conflicts"
+            branch, where = _short(target), ", ".join(paths[:5]) or "conflicts"
             raise ConflictError(
                 f"the result does not merge cleanly into {branch}: {where}",
                 id="AG0115",
                 where=str(repo.common_dir),
-                hint=f"merge by hand, or start a new run from {branch}: agentgov apply {request.run}",
+                hint=f"merge by hand (agentgov apply), or start a new run from {branch}",
             )
         if not merged.ok:
             raise AgentgovError(f"git merge-tree: {merged.message}", id="AG0008", where=str(repo.common_dir))
@@ -361,35 +366,4 @@ def land(
             hint=f"agentgov promote {landing.run}",
         )
     journal.done(commit)
-    return commit
-
-
-def landed_commit(repo: Repository, target: str, old: str, head: str) -> str | None:
-    """What became of an intent without an outcome: the commit that landed, or None.
-
-    Args:
-        repo: the user's repository.
-        target: the branch, as refs/heads/...
-        old: the branch's commit at the intent.
-        head: the intent's result commit.
-    """
-    tip = repo.ref(check_refname(target))
-    if tip is None:
-        return None
-    git = repo.git()
-    listing = git.run("rev-list", "--parents", "--merges", check_oid(tip), f"^{check_oid(old)}", check=False)
-    for line in listing.stdout.decode("ascii", "replace").splitlines():
-        commit, *parents = line.split()
-        if parents == [old, head]:
-            return commit
-    return None
-
-
-def recover_landing(repo: Repository, target: str, old: str, head: str, journal: Journal) -> str | None:
-    """Closes an intent that a crash left open, by looking at the branch; returns the commit if it landed."""
-    commit = landed_commit(repo, target, old, head)
-    if commit is None:
-        journal.failed("interrupted")
-    else:
-        journal.done(commit)
     return commit

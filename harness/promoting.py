@@ -31,6 +31,7 @@ from agentgov.gates import landing
 from agentgov.gates.adoption import AdoptedPolicy, find_policy, operator_key, protected_targets
 from agentgov.gates.checked_out import TreeUpdate, update_work_trees
 from agentgov.gates.journal import StreamJournal
+from agentgov.gates.landed import recover_landing
 from agentgov.gates.places import Places
 from agentgov.gates.promotion import PromotionDecision, PromotionFacts, decide_promotion, is_protected
 from agentgov.gates.review import (
@@ -259,7 +260,7 @@ def _close(work: Workplace, record: RunRecord, attempt: Promotion) -> None:
         journal.failed("target-unknown")
         return
     name = target.value.decode("utf-8", "surrogateescape")
-    commit = landing.recover_landing(work.repo, name, body["old"], body["head"], journal)
+    commit = recover_landing(work.repo, name, body["old"], body["head"], journal)
     if commit is not None and work.repo.ref(name) == commit:
         # The crash may have come before the user's own tree followed.
         update_work_trees(work.repo, name, body["old"], commit)

@@ -10,6 +10,7 @@ import pytest
 
 from agentgov.errors import ConflictError
 from agentgov.gates.checked_out import update_work_trees
+from agentgov.gates.landed import landed_commit, recover_landing
 from agentgov.gates.landing import (
     Landing,
     LandingRequest,
@@ -17,9 +18,7 @@ from agentgov.gates.landing import (
     changed_paths,
     delta_digest,
     land,
-    landed_commit,
     prepare_landing,
-    recover_landing,
 )
 from agentgov.git import Repository, discover
 from agentgov.ids import RunId
@@ -239,6 +238,23 @@ def test_another_merge_of_the_same_commit_is_not_taken_for_ours(case: Case, git:
     merge = git(case.repo, "commit-tree", case.tree, "-p", new, "-p", landing.result_commit, "-m", "theirs")
     git(case.repo, "update-ref", MAIN, merge)
     assert landed_commit(case.found, MAIN, landing.old, landing.result_commit) is None
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_merge_that_holds_other_bytes_is_not_entered_as_landed(
+    case: Case, git: GitRunner, moved: bool
+) -> None:
+    if moved:
+        advance(case, git, {"b.txt": "B\n"})
+    landing, after = case.prepare(), Notes()
+    other = make_tree(case.repo, git, landing.tree, {"evil.txt": "e\n"})
+    for tree, step in ((other, "failed other-tree"), (landing.tree, "done")):
+        merge = git(
+            case.repo, "commit-tree", tree, "-p", landing.old, "-p", landing.result_commit, "-m", "Merge"
+        )
+        git(case.repo, "update-ref", MAIN, merge)
+        recover_landing(case.found, MAIN, landing.old, landing.result_commit, after)
+        assert after.steps[-1].startswith(step)
 
 
 def test_the_tier_is_computed_from_what_lands(case: Case) -> None:
