@@ -217,6 +217,25 @@ class FileLock:
         self.release()
 
 
+@contextlib.contextmanager
+def held_for_reading(path: Path) -> Iterator[None]:
+    """Hold a lock while reading, also where nothing can be written; without its file there is no writer.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def machine_id(paths: Sequence[Path] = MACHINE_ID_PATHS) -> str:
     """Return 64 hex characters that differ between machines and do not tell which machine it is.
 

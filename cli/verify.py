@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agentgov.cli.screen import Screen, print_json, results
+from agentgov.cli.screen import Screen, notes, print_json, results
 from agentgov.cli.session import Session
 from agentgov.errors import ExitCode
 from agentgov.git import Git
@@ -102,7 +102,11 @@ def _remember(session: Session, report: Report) -> None:
         return
     session.state.create()
     pin = Pin(head.log, head.public_key, head.size, head.root, head.leaf, session.clock.now_us())
-    advance_pin(pin_path(session.state.pins, head.log.rpartition("/")[2]), pin)
+    try:
+        advance_pin(pin_path(session.state.pins, head.log.rpartition("/")[2]), pin)
+    except OSError as error:
+        # What was verified holds all the same; only the next cut back to an earlier state may not be seen.
+        notes().line(f"agentgov: this state could not be remembered: {error.strerror}")
 
 
 def _progress() -> Callable[[int], None] | None:

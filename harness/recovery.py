@@ -7,6 +7,7 @@ Rules kept here:
   about calls: if the recorder lives after all, it can enter nothing behind the end.
 - Each step looks at the record before it writes: recovery may be cut short and done again, by anybody.
 - One process recovers a run at a time: it holds the run's own lock meanwhile.
+- What the run's own file says is a hint that it may need closing, and nothing more.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from agentgov.ledger.entry import Draft
 from agentgov.ledger.history import RunRecord, fold
 from agentgov.ledger.payloads import PayloadStore
 from agentgov.ledger.stream import Stream
+from agentgov.report.facts import start_facts
 from agentgov.rollback.changes import describe, to_payload
 from agentgov.rollback.ignore import IgnoreRules
 from agentgov.rollback.objects import ObjectStore
@@ -70,13 +72,15 @@ def recover(
             store = ObjectStore(repo.layout.store, repo.objects_dir, repo.object_format)
             store.ensure()
             _remove_stale_locks(store, run)
+            record = _read(stream, run)
             try:
-                close_run(repo, stream, payloads, store, run, Path(left.workspace), state="interrupted")
+                close_run(repo, stream, payloads, store, run, _root_of(record, payloads), state="interrupted")
             finally:
                 store.close()
             state.sockets(run).unlink(missing_ok=True)
             clear(repo.layout, run)
-            closed.append(run)
+            if _was_killed(record):
+                closed.append(run)
         finally:
             lock.release()
     return closed
@@ -88,7 +92,7 @@ def close_run(
     payloads: PayloadStore,
     store: ObjectStore,
     run: RunId,
-    root: Path,
+    root: Path | None,
     *,
     state: EndState,
     code: int | None = None,
@@ -101,7 +105,7 @@ def close_run(
         payloads: Its payloads.
         store: Its snapshots.
         run: The run.
-        root: The workspace; need not exist any more.
+        root: The workspace; need not exist any more, nor be known.
         state: How the run ended.
         code: The agent's exit code, if it is known.
 
@@ -115,6 +119,8 @@ def close_run(
         record = _read(stream, run)
         bound = None
         if record is not None and record.start is not None:
+            # Where it is not known a name in the run's own folder stands in: nothing is there either.
+            root = root or repo.layout.run_dir(run) / "unknown"
             rules = IgnoreRules.pin(root if root.is_dir() else repo.require_work_tree(), repo)
             if record.end is None:
                 stream.append(
@@ -135,6 +141,23 @@ def _remove_stale_locks(store: ObjectStore, run: RunId) -> None:
         (store.dir / f"{ref}.lock").unlink(missing_ok=True)
     for lock in (store.dir / "refs" / "agentgov" / "payloads" / run).glob("*.lock"):
         lock.unlink(missing_ok=True)
+
+
+def _was_killed(record: RunRecord | None) -> bool:
+    """Whether the record agrees: anybody could have written the file of a run that ended, or never began."""
+    if record is None or record.start is None:
+        return False
+    return record.end is None or record.end.body["state"] == "interrupted"
+
+
+def _root_of(record: RunRecord | None, payloads: PayloadStore) -> Path | None:
+    """The top of the tree that a run worked in, as its signed start says; None when that cannot be known.
+
+    The file that says the same of a running run is anybody's to write: a folder of secrets named there would
+    be recorded as what the agent left.
+    """
+    root = None if record is None else start_facts(record, payloads).get("root")
+    return Path(root) if isinstance(root, str) else None
 
 
 def _read(stream: Stream, run: RunId) -> RunRecord | None:

@@ -82,7 +82,10 @@ class RunState:
 
 
 def _broken(where: str) -> BrokenRecordError:
-    return BrokenRecordError("this does not describe a run", id="AG0038", where=where)
+    return BrokenRecordError(
+        "this does not describe a run", id="AG0038", where=where,
+        hint=f"if no run is going on, set it aside: mv {where} {where}.bad",
+    )  # fmt: skip
 
 
 class RunLock:

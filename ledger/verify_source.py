@@ -9,9 +9,6 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,9 +16,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import machine_id, read_own_file
+from agentgov.files import held_for_reading, machine_id, read_own_file
 from agentgov.git import Git, Repository
-from agentgov.layout import Layout, StateHome
+from agentgov.layout import StateHome
 from agentgov.ledger.keys import KeyFolder, read_stream_id
 from agentgov.ledger.pins import Pin, pin_path, read_pin
 from agentgov.ledger.seal import REF_PREFIX, Seal, SealStore
@@ -145,7 +142,7 @@ class RepositorySource:
         """Return what is not sealed yet, as it was at one moment."""
         if self._fetched is not None:
             return RawTail([])
-        with _quiet(self._layout):
+        with held_for_reading(self._layout.lock):
             tail = read_tail(self._layout.wal)
             gaps, named = [], self._layout.stream_file.exists()
             if tail.newest is None and (named or self._known is not None):
@@ -164,21 +161,6 @@ class RepositorySource:
             yield from store.oldest_first(store.newest())
         finally:
             store.close()
-
-
-@contextlib.contextmanager
-def _quiet(layout: Layout) -> Iterator[None]:
-    """Hold the append lock while reading; a record without one has no writer."""
-    try:
-        fd = os.open(layout.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def read_tail(folder: Path) -> RawTail:

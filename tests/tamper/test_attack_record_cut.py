@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from agentgov.errors import ExitCode
 from agentgov.git import discover
 from agentgov.layout import StateHome
 from tests.conftest import GitRunner, MakeRepo
+from tests.support.running import Record, run, shell
 
 
 def _start(repo: Path, state: StateHome, *args: str) -> subprocess.Popen[str]:
@@ -85,3 +87,49 @@ def test_a_run_whose_record_cannot_be_saved_has_failed(
     said, _ = recorder.communicate(timeout=60)
     assert recorder.returncode == ExitCode.RUN_FAILED, said
     assert _start(repo, state, "verify").wait(timeout=60) == ExitCode.BROKEN
+
+
+def test_a_forged_state_of_a_run_brings_nothing_into_the_record(
+    make_repo: MakeRepo, state: StateHome, tmp_path: Path
+) -> None:
+    repo, there, secret = make_repo(), tmp_path / "there", tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("not to be recorded")
+    recorder = _start(repo, state, "run", "--", "sh", "-c", f"echo x > new; touch {there}; sleep 60")
+    _wait_for(there)
+    recorder.send_signal(signal.SIGKILL)
+    recorder.communicate(timeout=30)
+    (file,) = discover(repo).layout.runs.glob("*/state.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "workspace": str(secret)}))
+    said, _ = _start(repo, state, "log").communicate(timeout=60)
+    assert "its recorder was killed" in said
+    record = Record(repo, state)
+    (seen,) = record.runs.values()
+    assert seen.end_tree is not None
+    assert record.file(seen.end_tree, "key") is None
+    assert record.file(seen.end_tree, "new") == b"x\n"
+
+
+def test_a_forged_state_of_a_run_that_ended_is_not_repeated(make_repo: MakeRepo, state: StateHome) -> None:
+    repo = make_repo()
+    ended = run(repo, state, shell("true")).info.run
+    file = discover(repo).layout.run_dir(ended) / "state.json"
+    file.write_text(json.dumps(_any_state(ended)))
+    record = Record(repo, state)
+    before = len(record.entries)
+    said, _ = _start(repo, state, "log").communicate(timeout=60)
+    assert "was killed" not in said
+    assert len(Record(repo, state).entries) == before
+
+
+def _any_state(run: str) -> dict[str, object]:
+    return {
+        "v": 1,
+        "run": run,
+        "pid": 1,
+        "socket": "/nonexistent",
+        "workspace": "/",
+        "place": "clone",
+        "agent": "sh",
+        "started_us": 1,
+    }
