@@ -3,7 +3,8 @@
 What an agent can write is never trusted: its repository's configuration, hooks, replace refs, grafts and
 commit-graph, and every `GIT_*` variable that it could have left behind. So each call gets
 
-- no inherited `GIT_*`, replace objects off, grafts at /dev/null, the commit-graph off;
+- no inherited `GIT_*` but those that say where the user's configuration lies; replace objects off, grafts at
+  /dev/null, the commit-graph off;
 - no hooks, fsmonitor, pager, editor, alternate-refs command, external diff, text conversion, signing program;
 - no transport: a configuration could name an `ext::` command as the promisor of a partial clone. Only
   GIT_ALLOW_PROTOCOL forbids that: `protocol.allow=never` loses against the repository's `protocol.ext.allow`;
@@ -26,6 +27,7 @@ from agentgov.errors import AgentgovError, UsageError
 from agentgov.text import printable
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
+_PLACES_OF_CONFIGURATION = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"})
 OLDEST_GIT = (2, 38)
 
 _ENVIRONMENT = {
@@ -265,12 +267,16 @@ class Git:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without any `GIT_*` variable.
+    """Return this process's environment without `GIT_*`, but for those that say where configuration lies.
 
-    Git's own list (`git rev-parse --local-env-vars`) is not enough: GIT_CONFIG_GLOBAL, GIT_EXTERNAL_DIFF or
-    GIT_SSH_COMMAND name programs too.
+    Git's own list (`git rev-parse --local-env-vars`) is not enough: GIT_EXTERNAL_DIFF or GIT_SSH_COMMAND
+    name programs too. Where a person keeps their configuration is as much theirs as HOME is.
     """
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name in _PLACES_OF_CONFIGURATION
+    }
 
 
 def git_version() -> str:

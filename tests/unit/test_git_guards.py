@@ -231,6 +231,16 @@ def test_git_variables_of_the_environment_are_ignored(
     assert not [name for name in Git(None).environment() if name in hostile]
 
 
+def test_the_place_of_the_users_configuration_counts(
+    make_repo: MakeRepo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    repo = make_repo()
+    place = tmp_path / "elsewhere"
+    place.write_text("[user]\n\tname = Grace\n[safe]\n\tdirectory = *\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(place))
+    assert discover(repo).config("user.name") == "Grace"
+
+
 def test_a_hostile_core_worktree_is_not_used(make_repo: MakeRepo, git: GitRunner, tmp_path: Path) -> None:
     repo = make_repo()
     found = discover(repo)
