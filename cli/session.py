@@ -149,10 +149,13 @@ class Session:
     @cached_property
     def history(self) -> History:
         """Every run of this record and of those it continues, folded from their entries."""
+        from agentgov.harness.state import dead_runs
         from agentgov.ledger.history import fold
         from agentgov.ledger.reader import read_continued
 
-        if self.is_bound:
+        self.demand_record()
+        if not self.layout.stream_file.exists() or (dead_runs(self.layout) and self.is_bound):
+            # Opening it closes what a killed recorder left, and says what became of a record that is gone.
             _ = self.stream
         return fold(read_continued(self.repo))
 
