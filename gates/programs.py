@@ -46,7 +46,7 @@ _VALUE_OPTIONS = {
     "head": {"-n", "-c"}, "tail": {"-n", "-c"}, "tee": set(),
     "grep": {"-e", "-m", "-A", "-B", "-C", "--include", "--exclude", "--exclude-dir"},
     "rg": {"-e", "-g", "-t", "-T", "-A", "-B", "-C", "-m", "--glob", "--type"}, "cut": {"-d", "-f", "-c"},
-    "sort": {"-k", "-t", "-S", "-T"},
+    "sort": {"-k", "-t", "-S", "-T"}, "openssl": {"-out", "-keyout", "-subj", "-days", "-passin", "-passout"},
     "chmod": {"--reference"}, "chown": {"--reference", "--from"}, "sed": {"-l"}, "jq": {"--arg", "--argjson"},
 }  # fmt: skip
 

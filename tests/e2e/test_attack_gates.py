@@ -47,6 +47,39 @@ def shop(make_repo: MakeRepo, keys: Mapping[str, Path], git: GitRunner) -> Shop:
     return make
 
 
+def test_what_an_agent_tries_does_not_run_and_is_recorded(
+    agentgov: Cli, make_repo: MakeRepo, git: GitRunner
+) -> None:
+    keep = (
+        '[[policy.rule]]\nid = "keep"\neffect = "deny"\n'
+        'action = ["fs.delete", "fs.write"]\npaths = ["kept/**"]\n'
+    )
+    repo = make_repo(files={"kept/a": "a\n", "b.txt": "b\n", ".agentgov.toml": keep})
+    git(repo, "branch", "feature")
+    tried = [
+        "cd kept && echo x > a",
+        "echo cm0gLXJmIGtlcHQ= | base64 -d | bash",
+        "bash <(echo rm -rf kept)",
+        'set -- rm -rf kept; "$@"',
+        "export X=$(rm -rf kept)",
+        "export $(rm -rf kept)",
+        "git apply <<'E'\n--- a/kept/a\n+++ b/kept/a\n@@ -1 +1 @@\n-a\n+x\nE",
+        "python3 -c \"import glob,os; list(map(os.remove, glob.glob('kept/*')))\"",
+        "echo x >> .agentgov.toml",
+        "cd .git && echo x > hooks/pre-commit",
+        "git push $(echo --force)",
+        "agentgov approve abcde -m 'I like it'",
+        "rm {a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b} kept/a",
+        "rm " + "x " * 5_000 + "kept/a",
+    ]
+    calls = [bash(command) for command in tried]
+    run = agentgov.play(repo, [*calls, write("./kept/../kept/a", "x"), bash("echo ok >> b.txt")])
+    shown = agentgov(repo, "show", run, "--json").json
+    assert [call["decision"] for call in shown["calls"]] == ["deny"] * (len(tried) + 1) + ["allow"]
+    agentgov(repo, "promote", run, "--into", "feature")
+    assert git(repo, "diff", "--name-only", "main", "feature") == "b.txt"
+
+
 def test_the_operators_key_given_by_path_under_another_name_is_still_theirs(
     agentgov: Cli, shop: Shop, keys: Mapping[str, Path]
 ) -> None:
@@ -65,28 +98,38 @@ def test_another_key_of_the_operator_is_still_theirs(
     assert "you started this run" in agentgov(repo, "promote", run, code=11).err
 
 
-@pytest.mark.parametrize(
-    "trust",
-    [
+def trust_on_main(repo: Path, git: GitRunner, keys: Mapping[str, Path], trust: str) -> None:
+    path = repo / ".agentgov" / "allowed_signers"
+    path.write_bytes(trust.format(**{name: public(key) for name, key in keys.items()}).encode())
+    git(repo, "commit", "-q", "-am", "other people")
+
+
+def test_two_keys_of_one_person_are_one_approval(
+    agentgov: Cli, shop: Shop, keys: Mapping[str, Path], git: GitRunner
+) -> None:
+    repo = shop(TWO, "nobody@example.org {one}\n")
+    run = agentgov.play(repo, STEPS)
+    for name in ("two", "three"):
+        agentgov(repo, "approve", run, "-m", "fine", "--key", keys[name])
+    for trust in (
         "bob@a.example,bob@b.example {two}\nbob@b.example,bob@a.example {three}\n",
         "bob@a.example {two}\nBob@A.example {three}\n",
         "bob@a.example {two}\nbob@b.example {two}\nbob@b.example {three}\n",
         "# bob\r\nbob@a.example {two}\r\nbob@a.example {three}\r\n",
-    ],
-)
-def test_two_keys_of_one_person_are_one_approval(
-    agentgov: Cli, shop: Shop, keys: Mapping[str, Path], trust: str
+    ):
+        trust_on_main(repo, git, keys, trust)
+        assert "1 of 2 approvals missing" in agentgov(repo, "promote", run, code=11).err, trust
+    trust_on_main(repo, git, keys, "bob@a.example {two}\r\neve@a.example {three}\r\n")
+    agentgov(repo, "promote", run)
+
+
+def test_a_key_that_the_trust_file_does_not_give_to_a_person_counts_for_nothing(
+    agentgov: Cli, shop: Shop, keys: Mapping[str, Path], git: GitRunner
 ) -> None:
-    repo = shop(TWO, trust)
+    repo = shop(REVIEW, "nobody@example.org {three}\n")
     run = agentgov.play(repo, STEPS)
-    for name in ("two", "three"):
-        agentgov(repo, "approve", run, "-m", "fine", "--key", keys[name])
-    assert "1 of 2 approvals missing" in agentgov(repo, "promote", run, code=11).err
-
-
-@pytest.mark.parametrize(
-    "trust",
-    [
+    agentgov(repo, "approve", run, "-m", "fine", "--key", keys["two"])
+    for trust in (
         "* {two}\n",
         "*@example.org {two}\n",
         "bob@example.org cert-authority {two}\n",
@@ -96,15 +139,9 @@ def test_two_keys_of_one_person_are_one_approval(
         "demo {two}\n",
         "DEMO {two}\n",
         "not a trust file\n",
-    ],
-)
-def test_a_key_that_the_trust_file_does_not_give_to_a_person_counts_for_nothing(
-    agentgov: Cli, shop: Shop, keys: Mapping[str, Path], trust: str
-) -> None:
-    repo = shop(REVIEW, trust)
-    run = agentgov.play(repo, STEPS)
-    agentgov(repo, "approve", run, "-m", "fine", "--key", keys["two"])
-    assert "1 of 1 approval missing" in agentgov(repo, "promote", run, code=11).err
+    ):
+        trust_on_main(repo, git, keys, trust)
+        assert "1 of 1 approval missing" in agentgov(repo, "promote", run, code=11).err, trust
 
 
 def test_governance_under_another_case_does_not_land(agentgov: Cli, shop: Shop, git: GitRunner) -> None:
@@ -154,16 +191,13 @@ def test_two_promotions_at_once_land_it_once(agentgov: Cli, shop: Shop, git: Git
     agentgov(repo, "verify", "--require", "pinned")
 
 
-@pytest.mark.parametrize(
-    "target", ["HEAD", "refs/tags/v1", "refs/agentgov/x", "v1", "-f", "a b", "main~1", "@", ""]
-)
-def test_only_a_branch_can_be_landed_on(agentgov: Cli, shop: Shop, git: GitRunner, target: str) -> None:
+def test_only_a_branch_can_be_landed_on(agentgov: Cli, shop: Shop, git: GitRunner) -> None:
     repo = shop("", "")
     git(repo, "tag", "v1")
     before = git(repo, "for-each-ref", "refs/heads", "refs/tags")
     run = agentgov.play(repo, STEPS)
-    agentgov(repo, "promote", run, f"--into={target}", code=None)
-    assert agentgov(repo, "promote", run, f"--into={target}", code=None).code in (2, 11)
+    for target in ("HEAD", "refs/tags/v1", "refs/agentgov/x", "v1", "-f", "a b", "main~1", "@", ""):
+        assert agentgov(repo, "promote", run, f"--into={target}", code=None).code in (2, 11), target
     assert git(repo, "for-each-ref", "refs/heads", "refs/tags") == before
 
 
