@@ -42,7 +42,7 @@ def _is_clear(done: subprocess.CompletedProcess[str]) -> bool:
     return "error[AG" in done.stderr and "Traceback" not in done.stderr and "hint:" not in done.stderr
 
 
-@pytest.mark.parametrize("largest_file", [0, 64, 200, 1000])
+@pytest.mark.parametrize("largest_file", [64, 1000])
 def test_a_run_that_cannot_be_recorded_fails_as_one_and_leaves_no_half_of_it(
     largest_file: int, make_repo: MakeRepo, state: StateHome
 ) -> None:
@@ -56,14 +56,14 @@ def test_a_run_that_cannot_be_recorded_fails_as_one_and_leaves_no_half_of_it(
     assert _agentgov(repo, state, "run", "--", "true").returncode == ExitCode.OK
 
 
-@pytest.mark.parametrize("command", ["apply", "promote", "drop", "rollback"])
+@pytest.mark.parametrize("command", ["promote", "rollback"])
 def test_a_command_that_cannot_be_recorded_can_be_given_again(
     command: str, make_repo: MakeRepo, state: StateHome
 ) -> None:
     repo = make_repo()
     assert run(repo, state, shell("echo x > new")).exit_code == 0
     (seen,) = Record(repo, state).runs
-    more = {"drop": ["--yes"], "rollback": ["--yes"], "promote": ["--into", "side"]}.get(command, [])
+    more = {"rollback": ["--yes"], "promote": ["--into", "side"]}[command]
     subprocess.run(["git", "branch", "side"], cwd=repo, check=True)
     arguments = [command, f"{seen}:start" if command == "rollback" else seen, *more]
     done = _agentgov(repo, state, *arguments, largest_file=100)
