@@ -20,7 +20,7 @@ def test_a_run_passes_its_code_on_and_ends_in_good_order(
 ) -> None:
     repo = make_repo()
     agent = "sh -c 'echo x > x; ls -l /proc/self/fd/ > fds; exit 6'"
-    line = f"{sys.executable} -m agentgov run -- {agent} {streams}"
+    line = f"'{sys.executable}' -m agentgov run -- {agent} {streams}"
     done = subprocess.run(
         ["sh", "-c", line],
         cwd=repo,

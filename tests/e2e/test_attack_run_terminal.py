@@ -53,7 +53,7 @@ def test_an_agent_that_closes_and_hangs_up_its_terminal_leaves_it_usable(shell: 
         "modes = termios.tcgetattr(0); modes[3] = 0; termios.tcsetattr(0, termios.TCSANOW, modes); "
         "os.closerange(0, 99); os.kill(os.getpid(), signal.SIGSEGV)"
     )
-    shell.run(f"mini {sys.executable} -I -c \"{body}\"; echo co''de=$?")
+    shell.run(f"mini '{sys.executable}' -I -c \"{body}\"; echo co''de=$?")
     shell.expect("code=139")
     assert {"icanon", "echo", "isig"} <= set(shell.ask("stty -a").split())
     shell.run("read x; echo go''t:$x")
