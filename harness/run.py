@@ -178,6 +178,10 @@ class _Run(Opening):
             self.warn(f"{agent.left} processes of the agent could not be ended")
         if self.hooks and not session.saw_hooks:
             self.warn(f"no hook of {self.capture.name} was heard: its calls, if any, were not seen")
+        ran = self.capture.ran_calls(session.transcripts, self.started_us)
+        if silent := {call_id for call_id in ran if not session.was_announced(call_id)}:
+            session.counts.unrecorded += len(silent)
+            self.warn(f"{len(silent)} calls ran that no hook announced, by the agent's own log")
         state = "failed" if agent.lost else recorder.state
         if agent.lost:
             self.warn("the agent's supervisor was killed")

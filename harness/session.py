@@ -26,6 +26,7 @@ from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.payloads import PayloadClass
 
 CHANGED_ARGUMENTS = b"agentgov: a hook changed this call after it was judged; what ran is "
+MAX_TRANSCRIPTS = 1000
 AnsweredBy = Literal["operator", "timeout", "run-ended"]
 Status = Literal["ok", "error", "interrupted"]
 
@@ -145,6 +146,7 @@ class Session:
         self.skipped: Sequence[Any] = ()
         self.saw_hooks = False
         self.model: str | None = None
+        self.transcripts: set[str] = set()
         self._tools = tools
         self._drafts: list[Draft] = []
         self._steps: list[tuple[int, str, str]] = []
@@ -160,6 +162,10 @@ class Session:
     def open_calls(self) -> Sequence[LiveCall]:
         """The calls that are running now."""
         return list(self._open.values())
+
+    def was_announced(self, call_id: str) -> bool:
+        """Tell whether a call's hook was heard before it ran."""
+        return call_id in self._numbers
 
     def open_ids(self, actor_id: str | None) -> list[str]:
         """The agent's ids of an actor's running calls."""
@@ -260,6 +266,8 @@ class Session:
         """Return an actor's number (0 is the main agent), entering a sub-agent when it is first seen."""
         self.saw_hooks = True
         self.model = event.model or self.model
+        if event.transcript is not None and len(self.transcripts) < MAX_TRANSCRIPTS:
+            self.transcripts.add(event.transcript)
         if event.actor_id is None:
             return 0
         if event.actor_id not in self._actors:

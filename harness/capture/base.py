@@ -150,6 +150,9 @@ class Capture(Protocol):
         A call that the agent, or its user, refused after the hook has no result event.
         """
 
+    def ran_calls(self, transcripts: Collection[str], since_us: int) -> set[str]:
+        """Return the calls that ran since a moment, by the agent's own logs of its sessions."""
+
     def model_of(self, event: HookEvent) -> str | None:
         """Return the model behind an event, where the agent's own log names it."""
 

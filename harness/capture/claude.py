@@ -188,6 +188,11 @@ class ClaudeCapture:
         path = claude_log.log_of(event.transcript, event.actor_id)
         return claude_log.results_in(path, open_ids) if path is not None else set()
 
+    def ran_calls(self, transcripts: Collection[str], since_us: int) -> set[str]:
+        """Look through the logs of the sessions and of their sub-agents."""
+        paths = {path for transcript in transcripts for path in claude_log.logs_of_session(transcript)}
+        return {call_id for path in paths for call_id in claude_log.ran_in(path, since_us)}
+
     def model_of(self, event: HookEvent) -> str | None:
         """Look the model up in the session log."""
         path = claude_log.log_of(event.transcript, event.actor_id)

@@ -60,6 +60,10 @@ class PlainCapture:
         """There are no calls."""
         return set()
 
+    def ran_calls(self, transcripts: Collection[str], since_us: int) -> set[str]:
+        """Nothing is known of them."""
+        return set()
+
     def model_of(self, event: HookEvent) -> str | None:
         """Nothing is known of it."""
         return None

@@ -255,3 +255,30 @@ bash("echo on > on")
     )
     assert (outcome.state, outcome.calls, outcome.ran) == ("finished", 1, 1)
     assert (repo / "on").exists()
+
+
+def test_calls_that_ran_although_their_hook_was_killed_are_counted(repo: Path, state: StateHome) -> None:
+    # Claude runs a call whose hook died of a signal; its own log tells of it.
+    outcome = play(
+        repo,
+        state,
+        """
+from datetime import datetime, timedelta, timezone
+def line(call_id, moment, **more):
+    block = {"type": "tool_result", "tool_use_id": call_id, "content": "fine", **more}
+    return json.dumps({"timestamp": moment.isoformat(), "message": {"content": [block]}}) + "\\n"
+now = datetime.now(timezone.utc)
+log = os.path.abspath("../session.jsonl")
+fields = {"tool_name": "Bash", "tool_input": {"command": "true"}, "tool_use_id": "heard"}
+assert demo_agent.run_hooks(settings, "PreToolUse", {**fields, "transcript_path": log}) is None
+os.makedirs("../session/subagents")
+with open(log, "w") as file:
+    file.write(line("heard", now) + line("silent", now) + line("before", now - timedelta(days=1)))
+    file.write(line("refused", now, is_error=True) + "not json\\n" + json.dumps({"timestamp": 1}) + "\\n")
+with open("../session/subagents/agent-1.jsonl", "w") as file:
+    file.write(line("failed", now, is_error=True, content="Exit code 1"))
+demo_agent.run_hooks(settings, "PostToolUse", {**fields, "transcript_path": log, "tool_response": "x"})
+""",
+    )
+    assert (outcome.calls, outcome.unrecorded) == (1, 2)
+    assert "2 calls ran that no hook announced, by the agent's own log" in outcome.warnings
