@@ -220,10 +220,20 @@ class Session:
         try:
             work = Workplace(self.repo, self.stream, self.payloads, store, self.clock)
             root = start_facts(record, self.payloads).get("root")
-            with settle(work, record, root if isinstance(root, str) else None) as run:
+            with settle(work, record, root if isinstance(root, str) else None, self._catch_up) as run:
                 yield work, run
         finally:
             store.close()
+
+    def _catch_up(self) -> None:
+        """Take in what others entered since the record was read."""
+        from agentgov.ledger.history import add_entry
+
+        for signed in self.stream.entries(self.history.size):
+            self.history.size = signed.entry.seq + 1
+            run = self.history.runs.get(signed.entry.run) if signed.entry.run is not None else None
+            if run is not None:
+                add_entry(run, signed.entry)
 
     def _demand_person(self) -> None:
         """Refuse an agent what is a person's to do: to take, take back, approve or land a run."""

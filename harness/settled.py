@@ -11,7 +11,7 @@ Rules kept here:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,13 +192,17 @@ class SettledRun:
 
 
 @contextlib.contextmanager
-def settle(work: Workplace, record: RunRecord, facts_root: str | None) -> Iterator[SettledRun]:
+def settle(
+    work: Workplace, record: RunRecord, facts_root: str | None, catch_up: Callable[[], None] | None = None
+) -> Iterator[SettledRun]:
     """Take a run that is over, for as long as the block lasts.
 
     Args:
         work: What to work with.
         record: The run.
         facts_root: The top of the tree it worked in, as its start says.
+        catch_up: Takes into `record` what others entered until the lock was theirs no more; what they did
+            would be done, or undone, a second time.
 
     Raises:
         ConflictError: AG0071, when it is still running, or another command works on it.
@@ -215,6 +219,8 @@ def settle(work: Workplace, record: RunRecord, facts_root: str | None) -> Iterat
     except ConflictError as error:
         raise _busy(record.run) from error
     try:
+        if catch_up is not None:
+            catch_up()
         run = SettledRun(
             work, record, Path(facts_root), in_place=record.start.body["workspace"] == "in-place"
         )

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agentgov.cli.session import Session
+from agentgov.gates.journal import StreamJournal
+from agentgov.harness.promoting import close_open_landings
 from tests.conftest import GitRunner, MakeRepo
 from tests.e2e.conftest import Cli, bash, write
 
@@ -188,6 +191,31 @@ def test_two_promotions_at_once_land_it_once(agentgov: Cli, shop: Shop, git: Git
     said = [(one.communicate(timeout=60)[0], one.returncode) for one in both]
     assert sorted(code == 0 for _, code in said) == [False, True], said
     assert git(repo, "rev-list", "--merges", "--count", "feature") == "1"
+    agentgov(repo, "verify", "--require", "pinned")
+
+
+def test_a_landing_that_ended_while_somebody_waited_is_not_ended_again(
+    agentgov: Cli, shop: Shop, git: GitRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = shop("", "")
+    git(repo, "branch", "feature")
+    run = agentgov.play(repo, STEPS)
+    late: list[Session] = []
+    real = StreamJournal.done
+
+    def done(journal: StreamJournal, commit: str) -> None:
+        late.append(Session.here())
+        late[0].resolve(run)
+        real(journal, commit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamJournal, "done", done)
+        agentgov(repo, "promote", run, "--into", "feature")
+    record, _ = late[0].resolve(run)
+    assert record.promotions[-1].outcome is None
+    with late[0].settled(record) as (work, settled):
+        close_open_landings(work, settled)
+    late[0].stream.close()
     agentgov(repo, "verify", "--require", "pinned")
 
 
