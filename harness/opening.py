@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import platform
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ class Opening:
     def _prepare_agent(self) -> None:
         self.listener = listen(self.socket)
         self.stack.callback(self.listener.close)
-        self.stack.callback(self.socket.unlink, missing_ok=True)
+        self.stack.callback(self._remove_socket)
         argv, cwd = self.request.argv, self.place.cwd
         self.ask_seconds = self.adopted.settings.policy.ask_timeout_seconds
         prepared = self.capture.prepare(
@@ -188,6 +188,11 @@ class Opening:
             if value is not None:
                 self.env[name] = value
         self.warnings += [*self.place.warnings, *prepared.warnings]
+
+    def _remove_socket(self) -> None:
+        # An agent may have closed the folder: the run's outcome matters more than a name that leads nowhere.
+        with suppress(OSError):
+            self.socket.unlink()
 
     def _watch(self) -> None:
         place, snapshots = self.place, self.settings.snapshots

@@ -181,3 +181,26 @@ open("after", "w").write("x")
     assert {b"after", b"\xff\xfe", b"new\nline", b"Case", b"case", b"nested/inner", b"link"} <= listed
     assert record.file(outcome.tree, "link") == b"/etc/passwd"
     assert not any(b".git/" in path for path in listed)
+
+
+@pytest.mark.parametrize(
+    ("attack", "place", "code"),
+    [
+        ("chmod 000 .", "clone", 3),
+        ("mkdir shut; echo x > shut/x; chmod 000 shut; chmod 000 README.md", "in-place", 3),
+        ("chmod 000 .git/agentgov", "in-place", 125),
+        ("chmod 000 ../state ../state/*", "in-place", None),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_folders_that_were_shut_never_hide_how_the_run_went(
+    make_repo: MakeRepo, state: StateHome, attack: str, place: str, code: int | None
+) -> None:
+    repo = make_repo()
+    outcome = run(repo, state, ["sh", "-c", f"{attack}; exit 3"], workspace=place)
+    for folder in (repo, state.root):
+        subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
+    assert outcome.exit_code in ((3, 125) if code is None else (code,))
+    record = Record(repo, state)
+    record.assert_sequence(outcome.info.run)
+    assert record.of(outcome.info.run).start is not None
