@@ -129,7 +129,10 @@ def _summary(out: Screen, outcome: RunOutcome) -> None:
         shown = ", ".join(f"{printable(path)} ({why})" for path, why in outcome.skipped[:SHOWN_FILES])
         out.line(f"  not kept  {plural(len(outcome.skipped), 'file')} in no snapshot: {shown}")
     own = "your own tree and branch: not touched" if info.place == "clone" else "worked in your own tree"
-    out.line(f"  record    signed, on this machine only        {own}")
+    if outcome.state == "failed":
+        out.line("  record    NOT whole: recording failed, see above        agentgov verify", "red")
+    else:
+        out.line(f"  record    signed, on this machine only        {own}")
     out.line("  look      agentgov show            agentgov diff")
     if info.place == "clone":
         out.line("  take it   agentgov apply           into your working tree, uncommitted")
