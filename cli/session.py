@@ -153,8 +153,7 @@ class Session:
         from agentgov.ledger.history import fold
         from agentgov.ledger.reader import read_continued
 
-        self.demand_record()
-        if not self.layout.stream_file.exists() or (dead_runs(self.layout) and self.is_bound):
+        if (not self.layout.stream_file.exists() or dead_runs(self.layout)) and self.is_bound:
             # Opening it closes what a killed recorder left, and says what became of a record that is gone.
             _ = self.stream
         return fold(read_continued(self.repo))
