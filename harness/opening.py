@@ -116,6 +116,8 @@ class Opening:
             # Whatever the snapshots do not copy must stay where it is as long as they are needed.
             if self.place.place == "in-place":
                 holds.hold(self.repo, self.run, holds.Borrowed((self.base,), (), ()))
+            # Whoever finds the run in the list can connect; until it serves, they wait.
+            self._listen()
             self.lock.publish(
                 RunState(
                     self.run,
@@ -162,9 +164,6 @@ class Opening:
             raise
 
     def _prepare_agent(self) -> None:
-        self.listener = listen(self.socket)
-        self.stack.callback(self.listener.close)
-        self.stack.callback(self._remove_socket)
         argv, cwd = self.request.argv, self.place.cwd
         self.ask_seconds = self.adopted.settings.policy.ask_timeout_seconds
         prepared = self.capture.prepare(
@@ -188,6 +187,11 @@ class Opening:
             if value is not None:
                 self.env[name] = value
         self.warnings += [*self.place.warnings, *prepared.warnings]
+
+    def _listen(self) -> None:
+        self.listener = listen(self.socket)
+        self.stack.callback(self.listener.close)
+        self.stack.callback(self._remove_socket)
 
     def _remove_socket(self) -> None:
         # An agent may have closed the folder: the run's outcome matters more than a name that leads nowhere.
