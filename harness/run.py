@@ -92,37 +92,39 @@ class _Run(Opening):
         for line in self.warnings:
             self.reporter.warning(line)
         session = Session(self.run, self.first.tree, self._tools())
-        try:
-            process = AgentProcess.start(
-                self.argv,
-                cwd=self.place.cwd,
-                env=self.env,
-                ownership=self.request.ownership,
-                marks=marks(self.layout, self.run),
-            )
-        except AgentgovError:
-            session.end("failed", None, 0)
-            self._close_run(session)
-            raise
-        with process, signal_numbers() as signals:
-            agent = Job(process)
-            recorder = Recorder(
-                session,
-                self.capture,
-                self.listener,
-                agent,
-                self.snapshotter,
-                self.stream.seal,
-                self.deps.clock,
-                self,
-                Options(
-                    self.ask_seconds,
-                    self.request.intent,
-                    check_peers=sweeping.IS_LINUX,
-                    guard=lambda: first_problem(self.guards),
-                ),
-            )
-            recorder.serve(signals)
+        # Heard from before the agent starts: a Ctrl-C right after it must not end the recorder alone.
+        with signal_numbers() as signals:
+            try:
+                process = AgentProcess.start(
+                    self.argv,
+                    cwd=self.place.cwd,
+                    env=self.env,
+                    ownership=self.request.ownership,
+                    marks=marks(self.layout, self.run),
+                )
+            except AgentgovError:
+                session.end("failed", None, 0)
+                self._close_run(session)
+                raise
+            with process:
+                agent = Job(process)
+                recorder = Recorder(
+                    session,
+                    self.capture,
+                    self.listener,
+                    agent,
+                    self.snapshotter,
+                    self.stream.seal,
+                    self.deps.clock,
+                    self,
+                    Options(
+                        self.ask_seconds,
+                        self.request.intent,
+                        check_peers=sweeping.IS_LINUX,
+                        guard=lambda: first_problem(self.guards),
+                    ),
+                )
+                recorder.serve(signals)
         return self._finish(info, session, recorder, agent)
 
     def asks(self, ask: dict[str, Any]) -> None:
