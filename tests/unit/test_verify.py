@@ -55,8 +55,8 @@ def test_an_untouched_record_holds_at_the_pinned_level(prepared: Prepared) -> No
     assert report.level is Level.PINNED
     assert (report.entries, report.sealed) == (24, 19)
     assert {check.name: check.status for check in report.checks} == {
-        "chain": "ok", "signatures": "ok", "signer": "--", "saved": "ok", "calls": "ok", "not older": "ok", "files": "ok",
-        "objects": "ok", "payloads": "ok", "witness": "--", "time": "--",
+        "chain": "ok", "signatures": "ok", "signer": "--", "saved": "ok", "calls": "ok", "not older": "ok",
+        "files": "ok", "objects": "ok", "payloads": "ok", "witness": "--", "time": "--",
     }  # fmt: skip
     assert report.headline().startswith("Unchanged, signed and complete")
     assert (report.coverage.lines, report.coverage.with_call, report.coverage.unknown) == (7, 6, 0)
