@@ -1,4 +1,4 @@
-"""The last part of a run, shared by its recorder and by recovery: bind the result, keep it, save the record.
+"""The last part of a run, for its recorder and for what comes after it: look once more, bind the result.
 
 Rules kept here:
 - The user's repository decides how contents are converted, never the workspace.
@@ -20,10 +20,13 @@ from agentgov.ids import RunId
 from agentgov.ledger.entry import Draft
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.result import bind_result, problems_payload
+from agentgov.rollback.snapshot import Snapshot, Snapshotter
 from agentgov.rollback.worktree import is_git_name
 
 if TYPE_CHECKING:
+    from agentgov.config import SnapshotsTable
     from agentgov.ledger.payloads import PayloadStore
+    from agentgov.rollback.ignore import IgnoreRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,27 @@ def bind(
         "problems": problems,
     }
     return Bound(Draft("result.bind", run, body), result.tree, [problem.text for problem in result.problems])
+
+
+def look(store: ObjectStore, root: Path, rules: IgnoreRules, last: str, settings: SnapshotsTable) -> Snapshot:
+    """Take a full snapshot of a workspace without its recorder; what `last` holds counts as captured.
+
+    Raises:
+        AgentgovError: AG0156, when it cannot be read.
+    """
+    snapshotter = Snapshotter(
+        root,
+        store,
+        rules,
+        tracked=[delta.path for delta in store.diff(store.empty_tree, last)],
+        max_file_bytes=settings.max_file_bytes,
+        secret_patterns=settings.secret,
+        watch=False,
+    )
+    try:
+        return snapshotter.start()
+    finally:
+        snapshotter.close()
 
 
 def find_nested(root: Path, paths: Iterable[bytes]) -> set[bytes]:

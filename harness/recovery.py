@@ -35,7 +35,7 @@ from agentgov.rollback.changes import describe, to_payload
 from agentgov.rollback.ignore import IgnoreRules
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.shadow import ShadowHistory, ShadowStep, shadow_ref
-from agentgov.rollback.snapshot import Snapshot, Snapshotter
+from agentgov.rollback.snapshot import Snapshot
 
 EndState = Literal["interrupted", "failed"]
 
@@ -204,26 +204,10 @@ def _look(repo: Repository, store: ObjectStore, root: Path, rules: IgnoreRules, 
     """Take a full snapshot; None when there is nothing to look at any more."""
     if not root.is_dir():
         return None
-    tracked = [delta.path for delta in store.diff(store.empty_tree, last)]
-    snapshots = _settings(repo).snapshots
     try:
-        snapshotter = Snapshotter(
-            root,
-            store,
-            rules,
-            tracked=tracked,
-            max_file_bytes=snapshots.max_file_bytes,
-            secret_patterns=snapshots.secret,
-            watch=False,
-        )
+        return finishing.look(store, root, rules, last, _settings(repo).snapshots)
     except AgentgovError:
         return None
-    try:
-        return snapshotter.start()
-    except AgentgovError:
-        return None
-    finally:
-        snapshotter.close()
 
 
 def _settings(repo: Repository) -> Settings:

@@ -33,7 +33,7 @@ from agentgov.rollback.ignore import IgnoreRules
 from agentgov.rollback.objects import ObjectStore
 from agentgov.rollback.restore import recover
 from agentgov.rollback.shadow import ShadowHistory
-from agentgov.rollback.snapshot import Snapshot, Snapshotter
+from agentgov.rollback.snapshot import Snapshot
 
 _JOURNAL = "journal"
 
@@ -120,21 +120,8 @@ class SettledRun:
             AgentgovError: AG0156, when it cannot be read.
         """
         self.demand_root()
-        store = self._work.store
         settings = read_settings(self._work.repo).snapshots
-        snapshotter = Snapshotter(
-            self.root,
-            store,
-            self.rules,
-            tracked=[delta.path for delta in store.diff(store.empty_tree, self._tree)],
-            max_file_bytes=settings.max_file_bytes,
-            secret_patterns=settings.secret,
-            watch=False,
-        )
-        try:
-            return snapshotter.start()
-        finally:
-            snapshotter.close()
+        return finishing.look(self._work.store, self.root, self.rules, self._tree, settings)
 
     def enter_edits(self, seen: Snapshot) -> bool:
         """Enter what changed since the last snapshot, as nobody's call; True if something had."""
