@@ -23,12 +23,26 @@ def open_missing_streams() -> None:
             setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
+def settle_streams() -> None:
+    """Write out what is still held: at exit Python would answer a full disk with an exit code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # Nobody can be told any more; the exit code is what is left, and it stays right.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
 def main() -> int:
     """Run the command line and return its exit code."""
     open_missing_streams()
     from agentgov.cli.app import main as run_cli
 
-    return run_cli()
+    code = run_cli()
+    settle_streams()
+    return code
 
 
 if __name__ == "__main__":

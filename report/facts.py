@@ -124,7 +124,7 @@ def changed_files(run: RunRecord, reader: PayloadReader, digest: str | None) -> 
         return None
     try:
         return [_file_fact(item) for item in files]
-    except (KeyError, TypeError, ValueError, OverflowError, BrokenRecordError):
+    except (LookupError, TypeError, ValueError, OverflowError, BrokenRecordError):
         return None
 
 

@@ -147,7 +147,7 @@ def test_an_agent_that_removes_what_tells_of_its_run_still_is_no_person(
     repo = make_repo()
     before = run(repo, state, ["sh", "-c", "echo x > x"], workspace="clone")
     codes = repo.parent / "codes"
-    attempt = f"'{sys.executable}' -m agentgov drop {before.info.run} --yes; echo $? >> {codes}\n"
+    attempt = f'"{sys.executable}" -m agentgov drop {before.info.run} --yes; echo $? >> {codes}\n'
     script = f"cd {repo}; rm .git/agentgov/runs/*/state.json; unset AGENTGOV_RUN\n{attempt}"
     script += f"(setsid sh -c '{attempt}' &) ; while [ $(wc -l < {codes}) -lt 2 ]; do sleep 0.1; done"
     env = {**os.environ, "AGENTGOV_HOME": str(state.root)}
