@@ -52,7 +52,7 @@ check: $(STAMP)
 	$(BIN)/mypy .types/agentgov tests $(if $(wildcard bench/*.py),bench)
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_packaging.py tests/unit/test_layers.py
 
-# A folder of its own: nothing of the user's node installation is changed. Hash-checked by npm's lock file.
+# A folder of its own, exact versions: nothing of the user's node installation is changed.
 agents: $(AGENTS)/node_modules/.bin/claude
 
 $(AGENTS)/node_modules/.bin/claude:
