@@ -3,7 +3,7 @@
 Rules: a library never prints and never exits: it raises one of these, and the command line alone turns it
 into `error[AG0012]: what`, where, `help: the exact command` and an exit code. An id stands for one kind of
 failure only. Ranges: base and configuration 0001-0029, harness 0030-0099, gates 0100-0149, rollback
-0150-0199, ledger 0200-0299, command line 0300-0349.
+0150-0199, ledger 0200-0299 and 0400-0499, command line 0300-0399.
 """
 
 from __future__ import annotations

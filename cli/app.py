@@ -24,11 +24,15 @@ from agentgov.errors import AgentgovError, BrokenRecordError, ExitCode, UsageErr
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """One line of `agentgov --help`: where the command lives and what it says of itself."""
+    """One line of `agentgov --help`: where the command lives and what it says of itself.
+
+    A group's module has a `typer.Typer` named `group`, every other one a function named `command`.
+    """
 
     module: str
     summary: str
     pass_through: bool = False
+    group: bool = False
 
 
 COMMANDS: dict[str, dict[str, CommandEntry]] = {
@@ -63,7 +67,10 @@ def _entry(name: str) -> CommandEntry | None:
 
 
 def _load(name: str, entry: CommandEntry) -> Any:
-    function: Callable[..., Any] = importlib.import_module(f"agentgov.cli.{entry.module}").command
+    module = importlib.import_module(f"agentgov.cli.{entry.module}")
+    if entry.group:
+        return typer.main.get_command(module.group)
+    function: Callable[..., Any] = module.command
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     settings: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
     if entry.pass_through:

@@ -19,6 +19,21 @@ from agentgov.ids import is_token
 
 Check = Callable[[Any], bool]
 MAX_LIST: Final = 4096
+END_REASONS: Final = ("rotated", "restarted", "retired")
+PAYLOAD_CLASSES: Final = ("args", "changes", "output", "patch")
+PAYLOAD_FIELDS: Final = (
+    "args",
+    "changes",
+    "intent",
+    "message",
+    "output",
+    "patch",
+    "reason",
+    "start",
+    "target",
+    "text",
+    "who",
+)
 
 _is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
 _is_oid = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
@@ -135,6 +150,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "log.recovered": Kind({"sha256": _digest, "torn_bytes": _NUMBER}, "null", "log"),
     "log.heartbeat": Kind({}, "any", "any"),
+    "log.end": Kind(
+        {"next": _maybe(_record(log=_origin, public_key=_digest)), "reason": _one_of(*END_REASONS)},
+        "null",
+        "log",
+    ),
+    "pin.forgotten": Kind({"log": _origin, "root": _digest, "size": _NUMBER}, "null", "any"),
     "key.delegate": Kind({"public_key": _digest, "purpose": _one_of("run")}, "set", "log"),
     "key.rotate": Kind({"public_key": _digest}, "set", "session"),
     "key.end": Kind({}, "set", "session"),
@@ -227,6 +248,26 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "promote.done": Kind({"commit": _oid}, "set", "any"),
     "promote.failed": Kind({"reason": _token}, "set", "any"),
+    "payload.erased": Kind(
+        {
+            "commitment": _COMMITMENT,
+            "entry": _COUNT,
+            "field": _one_of(*PAYLOAD_FIELDS),
+            "reason": _maybe(_COMMITMENT),
+        },
+        "set",
+        "any",
+    ),
+    "payload.pruned": Kind(
+        {
+            "before": _NUMBER,
+            "cause": _one_of("retention", "size", "operator"),
+            "class": _one_of(*PAYLOAD_CLASSES),
+            "count": _COUNT,
+        },
+        "set",
+        "any",
+    ),
 }
 
 STEPS: Final = frozenset(name for name, kind in KINDS.items() if kind.fields.keys() >= _STEP.keys())

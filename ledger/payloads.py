@@ -34,7 +34,7 @@ from agentgov.ledger.redaction import Redactor
 PayloadClass = Literal["changes", "args", "output", "patch"]
 FIELDS: Final[dict[str, frozenset[str]]] = {
     "changes": frozenset({"intent", "changes"}),
-    "args": frozenset({"args", "start", "who", "text", "target", "message"}),
+    "args": frozenset({"args", "start", "who", "text", "target", "message", "reason"}),
     "output": frozenset({"output"}),
     "patch": frozenset({"patch"}),
 }

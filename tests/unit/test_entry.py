@@ -73,6 +73,10 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "promote.done": {"commit": OID},
     "promote.failed": {"reason": "moved"},
+    "log.end": {"next": {"log": LOG, "public_key": HASH}, "reason": "rotated"},
+    "pin.forgotten": {"log": LOG, "root": HASH, "size": 3},
+    "payload.erased": {"commitment": COMMITMENT, "entry": 4, "field": "output", "reason": None},
+    "payload.pruned": {"before": 9, "cause": "retention", "class": "output", "count": 2},
 }
 
 
