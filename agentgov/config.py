@@ -23,6 +23,7 @@ MAX_FILE_BYTES = 1024 * 1024
 _SIZE = re.compile(r"([1-9][0-9]{0,11})(B|KiB|MiB|GiB)")
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_REF_NAME = re.compile(r"(?!.*(?:\.\.|//|\.lock$|[./]$))[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 _HINT = "see .agentgov.toml.example for every key and its default"
 
 # Read by pydantic from a standard dataclass; spelled out here so that importing this module stays cheap.
@@ -135,6 +136,50 @@ class RecordTable:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionTable:
+    """[retention]: how many days each class of stored content is kept; 0 means for ever. The chain always is.
+
+    Attributes:
+        args_days: What a call was given, and other texts.
+        output_days: What a call printed.
+        patch_days: Content of changes.
+        changes_days: Intents, and which lines of which files changed.
+    """
+
+    __pydantic_config__ = _STRICT
+    args_days: int = 400
+    output_days: int = 400
+    patch_days: int = 400
+    changes_days: int = 0
+
+    def __post_init__(self) -> None:
+        for days in (self.args_days, self.output_days, self.patch_days, self.changes_days):
+            if not 0 <= days <= 36_500:
+                raise ValueError("days must be from 0 to 36500; 0 keeps for ever")
+
+
+@dataclass(frozen=True, slots=True)
+class SyncTable:
+    """[sync]: what of the record leaves this machine, and where to.
+
+    Attributes:
+        remote: The one remote the record goes to; none means the one that is asked for.
+        classes: Which stored content goes with the chain.
+        mirror: A branch of that remote that also holds the record; none means no such branch.
+    """
+
+    __pydantic_config__ = _STRICT
+    remote: str = ""
+    classes: tuple[Literal["args", "changes", "output", "patch"], ...] = ("changes",)
+    mirror: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (self.remote, self.mirror):
+            if name and _REF_NAME.fullmatch(name) is None:
+                raise ValueError("remote and mirror are names of a remote and of a branch")
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotsTable:
     """[snapshots]: which files a snapshot leaves out.
 
@@ -190,6 +235,8 @@ class Settings:
     protect: ProtectTable = field(default_factory=ProtectTable)
     review: ReviewTable | None = None
     record: RecordTable = field(default_factory=RecordTable)
+    retention: RetentionTable = field(default_factory=RetentionTable)
+    sync: SyncTable = field(default_factory=SyncTable)
     snapshots: SnapshotsTable = field(default_factory=SnapshotsTable)
 
     def __post_init__(self) -> None:

@@ -80,6 +80,12 @@ required = 2
 [snapshots]
 max_file_size = "1KiB"
 secret = []
+[retention]
+output_days = 0
+[sync]
+remote = "origin"
+classes = ["changes", "output"]
+mirror = "agentgov/record"
 """
     settings = Settings.parse(raw)
     assert settings.run.default_workspace == "clone"
@@ -91,6 +97,9 @@ secret = []
     assert settings.protect.branches == ("main", "release/*")
     assert settings.review == ReviewTable(required=2, solo=False)
     assert settings.snapshots.max_file_bytes == 1024
+    assert (settings.retention.args_days, settings.retention.output_days) == (400, 0)
+    assert settings.sync.classes == ("changes", "output")
+    assert (settings.sync.remote, settings.sync.mirror) == ("origin", "agentgov/record")
     assert rule_lines(raw) == [10, 12]
 
 
@@ -114,6 +123,13 @@ secret = []
         ('[snapshots]\nmax_file_size = "64 MB"\n', 1, "a size is written as"),
         ("[snapshots]\nsecret = ['']\n", 1, "must not be empty"),
         ("[protect]\nbranches = ['']\n", 1, "must not be empty"),
+        ("[retention]\nargs_days = -1\n", 1, "from 0 to 36500"),
+        ("[retention]\nargs_days = 36501\n", 1, "from 0 to 36500"),
+        ("[retention]\nchain_days = 1\n", 2, "retention.chain_days: there is no such key"),
+        ("[sync]\nclasses = ['chain']\n", 2, "sync.classes.0"),
+        ("[sync]\nremote = '--upload-pack=x'\n", 1, "names of a remote and of a branch"),
+        ("[sync]\nmirror = 'a/../b'\n", 1, "names of a remote and of a branch"),
+        ("[sync]\nmirror = 'a.lock'\n", 1, "names of a remote and of a branch"),
         ("[run]\nx =\n", 2, "this is not TOML"),
         ("[run]\n[run]\n", 2, "this is not TOML"),
     ],
