@@ -3,8 +3,8 @@
 Rules: the genesis entry introduces the log key (0), `key.delegate` a run's session key, `key.rotate` its
 successor; a key is gone once it has rotated, ended or been declared lost. The log key never signs `call.*`; a
 session key signs only for its own run, and only the kinds that `bodies.py` gives it. After a seal, a session
-key introduced before it may only sign its `key.rotate` or `key.end`. Validity is a range of places, never of
-time.
+key introduced before it may only sign its `key.rotate` or `key.end`. `log.end` closes the record: nothing follows
+it, whoever signed. Validity is a range of places, never of time.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ class Keyring:
     Args:
         resolve: Finds a key that was introduced before the place where this keyring began to read; None
             when it reads from the first entry on, as a full verification does.
+
+    Attributes:
+        boundary: The size at which the last seal before this place ended.
+        ended: The place of the entry that closed the record; None while it goes on.
     """
 
     def __init__(self, resolve: Callable[[int], LiveKey | None] | None = None) -> None:
@@ -49,6 +53,7 @@ class Keyring:
         self._gone: set[int] = set()
         self._resolve = resolve
         self.boundary = 0
+        self.ended: int | None = None
 
     def live(self, run: RunId | None = None) -> list[LiveKey]:
         """Return the session keys that have not ended, in order, of one run or of all."""
@@ -67,10 +72,14 @@ class Keyring:
         """Return the key that must have signed `entry`, after checking that it might.
 
         Raises:
-            BrokenRecordError: AG0227, when it is unknown, gone, stale, or signs what it may not; AG0210, when
-                the key itself is refused.
+            BrokenRecordError: AG0420, when the record has ended; AG0227, when the key is unknown, gone, stale,
+                or signs what it may not; AG0210, when the key itself is refused.
         """
         where = f"entry {entry.seq}"
+        if self.ended is not None:
+            raise BrokenRecordError(
+                f"the record ended with entry {self.ended}, and nothing may follow", id="AG0420", where=where
+            )
         if entry.seq == 0:
             return LiveKey(LOG_KEY, bytes.fromhex(entry.body["public_key"]), None)
         key = self._find(entry.key)
@@ -109,12 +118,14 @@ class Keyring:
             if lost is None or lost.seq == LOG_KEY or lost.run != entry.run:
                 raise BrokenRecordError("a key is declared lost that does not live", id="AG0227", where=where)
             self._bury(lost.seq)
+        elif entry.kind == "log.end":
+            self.ended = entry.seq
 
     def admit(self, signed: SignedEntry) -> LiveKey:
         """Check an entry's key and signature, then take over what it says; return the key.
 
         Raises:
-            BrokenRecordError: AG0210, AG0211 or AG0227, as above.
+            BrokenRecordError: AG0210, AG0211, AG0227 or AG0420, as above.
         """
         key = self.signer(signed.entry)
         verify_signature(
@@ -128,7 +139,7 @@ class Keyring:
         other = Keyring(self._resolve)
         other._live = {seq: replace(key) for seq, key in self._live.items()}
         other._gone = set(self._gone)
-        other.boundary = self.boundary
+        other.boundary, other.ended = self.boundary, self.ended
         return other
 
     def _find(self, seq: int) -> LiveKey | None:

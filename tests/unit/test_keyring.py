@@ -110,3 +110,20 @@ def test_a_copy_goes_on_alone() -> None:
     copy = book.keyring.copy()
     book.add(FIRST, key, Draft("key.end", RUN, {}))
     assert ([k.seq for k in copy.live()], book.keyring.live()) == ([key], [])
+
+
+def test_nothing_follows_the_end_of_a_record_whoever_signs_it() -> None:
+    book = Book()
+    key = book.delegate(FIRST)
+    assert book.keyring.ended is None
+    end = book.add(LOG, 0, Draft("log.end", None, {"next": None, "reason": "retired"}))
+    assert book.keyring.ended == book.keyring.copy().ended == end
+    book.refuses("AG0420", LOG, 0, heartbeat())
+    book.refuses("AG0420", FIRST, key, Draft("key.end", RUN, {}))
+    book.refuses("AG0420", LOG, 0, Draft("log.end", None, {"next": None, "reason": "retired"}))
+
+
+def test_only_the_log_key_ends_a_record() -> None:
+    book = Book()
+    key = book.delegate(FIRST)
+    book.refuses("AG0227", FIRST, key, Draft("log.end", None, {"next": None, "reason": "retired"}))
