@@ -2,8 +2,8 @@
 
 Rules: a record is `line TAB base64(signature) LF`; a segment is named after its first entry, with 16 digits;
 the newest one is appended to, under the append lock only, and one `fdatasync` covers one batch; a batch that
-could not be written whole and synced is taken back. What stands after the last LF is torn; a complete line
-that is wrong is tampering and is never cut. A live writer believes its memory: if the file is shorter,
+could not be written whole and synced is taken back. The written part ends at the first NUL; what stands
+after its last LF is torn; a complete line that is wrong is tampering and is never cut. A live writer believes its memory: if the file is shorter,
 replaced, or its last record is another one, somebody else has been at it.
 """
 
@@ -100,9 +100,14 @@ def parse_signature(raw_signature: bytes, *, seq: int) -> bytes:
 
 
 def split_torn(data: bytes) -> tuple[bytes, bytes]:
-    """Split a segment into its complete lines and what a crash left after the last LF."""
-    end = data.rfind(b"\n") + 1
-    return data[:end], data[end:]
+    """Split a segment into its complete lines and what a crash left behind them.
+
+    The written part ends at the first NUL: behind it lies space that was reserved. A power cut may leave some
+    pages of a batch and not others; whatever is not NUL behind the last complete line is torn.
+    """
+    written = data.find(b"\x00")
+    end = data.rfind(b"\n", 0, len(data) if written < 0 else written) + 1
+    return data[:end], data[end:].rstrip(b"\x00")
 
 
 class Tail:
