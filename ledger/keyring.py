@@ -3,8 +3,8 @@
 Rules: the genesis entry introduces the log key (0), `key.delegate` a run's session key, `key.rotate` its
 successor; a key is gone once it has rotated, ended or been declared lost. The log key never signs `call.*`; a
 session key signs only for its own run, and only the kinds that `bodies.py` gives it. After a seal, a session
-key introduced before it may only sign its `key.rotate` or `key.end`. `log.end` closes the record: nothing follows
-it, whoever signed. Validity is a range of places, never of time.
+key introduced before it may only sign its `key.rotate` or `key.end`. `log.end` closes the record: nothing
+follows it, whoever signed. Validity is a range of places, never of time.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Keyring:
         """Return the key that must have signed `entry`, after checking that it might.
 
         Raises:
-            BrokenRecordError: AG0420, when the record has ended; AG0227, when the key is unknown, gone, stale,
-                or signs what it may not; AG0210, when the key itself is refused.
+            BrokenRecordError: AG0420, when the record has ended; AG0227, when the key is unknown, gone,
+                stale, or signs what it may not; AG0210, when the key itself is refused.
         """
         where = f"entry {entry.seq}"
         if self.ended is not None:
