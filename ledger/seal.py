@@ -157,13 +157,8 @@ class SealStore:
             IncompleteError: AG0017, when an object is missing.
             BrokenRecordError: AG0018, when an object is not what its name says; AG0228, when it is no seal.
         """
-        kind, data = self._objects.read(commit)
-        headers = data.partition(b"\n\n")[0].split(b"\n")
-        tree = _is_tree_line(headers[0])
-        parents = [match[1].decode() for match in map(_is_parent_line, headers) if match]
-        if kind != "commit" or tree is None or len(parents) > 1:
-            raise seal_broken("this is not a seal", commit)
-        files = self._read_tree(tree[1].decode(), commit)
+        tree, parent = self._read_commit(commit)
+        files = self._read_tree(tree, commit)
         blobs: dict[str, bytes] = {}
         for name, oid in files.items():
             kind, blobs[name] = self._objects.read(oid)
@@ -171,7 +166,7 @@ class SealStore:
                 raise seal_broken("this is not a seal", commit)
         return Seal(
             commit=commit,
-            parent=parents[0] if parents else None,
+            parent=parent,
             entries=blobs["entries"],
             signatures=blobs["signatures"],
             checkpoint=blobs["checkpoint"],
@@ -184,12 +179,17 @@ class SealStore:
         Raises:
             IncompleteError: AG0017; BrokenRecordError: AG0018 or AG0228, as `read`.
         """
-        kind, data = self._objects.read(commit)
-        headers = data.partition(b"\n\n")[0].split(b"\n")
-        parents = [match[1].decode() for match in map(_is_parent_line, headers) if match]
-        if kind != "commit" or len(parents) > 1:
-            raise seal_broken("this is not a seal", commit)
-        return parents[0] if parents else None
+        return self._read_commit(commit)[1]
+
+    def objects_of(self, commit: str) -> tuple[list[tuple[str, str]], str | None]:
+        """Return the names of a seal's objects, each with its file name, and the seal before it.
+
+        Raises:
+            IncompleteError: AG0017; BrokenRecordError: AG0018 or AG0228, as `read`.
+        """
+        tree, parent = self._read_commit(commit)
+        files = self._read_tree(tree, commit)
+        return [(commit, ""), (tree, ""), *((oid, name) for name, oid in files.items())], parent
 
     def newest_first(self, commit: str | None) -> Iterator[Seal]:
         """Walk from a seal back to the first one; raises as `read`."""
@@ -262,6 +262,16 @@ class SealStore:
     def close(self) -> None:
         """End the git process that reads objects."""
         self._objects.close()
+
+    def _read_commit(self, commit: str) -> tuple[str, str | None]:
+        """Return the tree and the seal before."""
+        kind, data = self._objects.read(commit)
+        headers = data.partition(b"\n\n")[0].split(b"\n")
+        tree = _is_tree_line(headers[0])
+        parents = [match[1].decode() for match in map(_is_parent_line, headers) if match]
+        if kind != "commit" or tree is None or len(parents) > 1:
+            raise seal_broken("this is not a seal", commit)
+        return tree[1].decode(), parents[0] if parents else None
 
     def _read_tree(self, tree: str, commit: str) -> dict[str, str]:
         kind, data = self._objects.read(tree)
