@@ -26,6 +26,7 @@ from agentgov.ledger.disk import disk_errors
 from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.keyring import Keyring, LiveKey
 from agentgov.ledger.keys import SEED_BYTES, KeyFolder, Signer
+from agentgov.ledger.packing import SealPacker
 from agentgov.ledger.pins import pin_path
 from agentgov.ledger.reader import Reader
 from agentgov.ledger.seal import SealStore
@@ -42,7 +43,11 @@ class Stream:
     Attributes:
         stream_id: 32 hex characters.
         origin: The name that stands in every entry.
+        unpacked: Why the last seal's objects could not be packed, though it was due; None when nothing is
+            wrong. The seal itself holds, and the next one tries again.
     """
+
+    unpacked: AgentgovError | OSError | None = None
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Stream:
         self._random = random
         self._pin = pin_path(state.pins, stream_id)
         self._store = SealStore(Git(repository.common_dir), stream_id, repository.object_format)
+        self._packer = SealPacker(Git(repository.common_dir), repository.objects_dir, self._root)
         self._mutex = threading.Lock()
         self._writer = Writer(
             self._layout, keys, self._store, self._pin, origin=self.origin, clock=clock, random=random
@@ -190,7 +196,10 @@ class Stream:
         with disk_errors(self._root):
             lock.acquire(timeout_seconds=SEAL_WAIT_SECONDS)
             try:
-                return self._seal()
+                checkpoint = self._seal()
+                if checkpoint is not None:
+                    self._pack()
+                return checkpoint
             finally:
                 lock.release()
 
@@ -253,6 +262,13 @@ class Stream:
     def _locked(self) -> Iterator[None]:
         with self._mutex, disk_errors(self._root), FileLock(self._lock_file):
             yield
+
+    def _pack(self) -> None:
+        try:
+            self._packer.after_seal(self._store)
+            self.unpacked = None
+        except (AgentgovError, OSError) as error:
+            self.unpacked = error
 
     def _seal(self) -> Checkpoint | None:
         writer = self._writer
