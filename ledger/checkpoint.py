@@ -1,9 +1,9 @@
 """Checkpoints: the size and root of the record, as C2SP tlog-checkpoint says (c2sp.org/tlog-checkpoint).
 
 Rules: origin LF size LF base64(root) LF, then extension lines that are not empty; the size is printed in
-decimal without leading zeros; the root has 32 bytes. The note around it is signed by the log key under the
-origin's name. A checkpoint commits to the leaves, so to every entry's bytes; it does not commit to the
-entries' signatures.
+decimal without leading zeros and is below 2^64; the root has 32 bytes. The note around it is signed by the
+log key under the origin's name, and may carry witnesses' cosignatures. A checkpoint commits to the leaves, so
+to every entry's bytes; it does not commit to the entries' signatures.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from agentgov.errors import BrokenRecordError
-from agentgov.ledger.note import Note, NoteKey, decode_base64, sign_note, verify_note
+from agentgov.ledger.note import Note, NoteKey, check_text, decode_base64, sign_note, verify_note
 
+MAX_SIZE: Final = 2**64 - 1
 # int() alone accepts "+5", "1_0" and "07": one size would have many signed spellings.
-_is_size = re.compile(r"0|[1-9][0-9]{0,18}").fullmatch
+_is_size = re.compile(r"0|[1-9][0-9]{0,19}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,15 @@ def parse_checkpoint(raw_text: str) -> Checkpoint:
     """Parse a checkpoint's text, without the signatures.
 
     Raises:
-        BrokenRecordError: AG0209, when it is not one; AG0207, when the root is not base64.
+        BrokenRecordError: AG0209, when it is not one; AG0207, when the root is not base64, or a line holds a
+            control character.
     """
+    check_text(raw_text)
     lines = raw_text.split("\n")
     if len(lines) < 4 or lines[-1] != "" or "" in lines[:-1]:
         raise _malformed("lines are missing or empty")
     origin, raw_size, raw_root, *extensions = lines[:-1]
-    if _is_size(raw_size) is None:
+    if _is_size(raw_size) is None or int(raw_size) > MAX_SIZE:
         raise _malformed("the size is not a number in its only form")
     root = decode_base64(raw_root)
     if len(root) != 32:
