@@ -1,64 +1,29 @@
 """The verifier: reads a record from its first entry, says what holds, what does not, what it cannot know.
 
 Rules this module keeps:
-    * It needs the ledger and the base only, changes nothing, and never encodes again what was signed.
-    * Each entry is checked for form, place, link, key, signature and story, in this order, before the next
-      one is read; the first that fails is named, and nothing after it is relied on.
-    * Each sealed part is checked against its own signed head; unsealed bytes must equal the sealed ones.
-    * What this machine remembers (pin, own key, own record) is compared last, over the entries that hold.
+    * It needs the ledger and the base only, and changes nothing.
+    * Entries are read and checked one by one (`verify_reading`); the first that fails is named, and nothing
+      after it is relied on.
+    * What this machine and others remember (pin, own key, own record, witnesses, copies) is compared last,
+      over the entries that hold.
     * An empty record is never ok.
-    * One seal is in memory at a time, besides the unsealed entries.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
 
-from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.ids import RunId
-from agentgov.ledger.chain import NO_LEAF, LeafHash, leaf_hash, verify_link
-from agentgov.ledger.endorsement import verify_endorsement
-from agentgov.ledger.entry import SignedEntry, parse_entry
-from agentgov.ledger.keyring import Keyring
-from agentgov.ledger.merkle import Frontier, verify_inclusion
-from agentgov.ledger.seal import Seal
-from agentgov.ledger.sshsig import SshPublicKey
+from agentgov.ledger.anchors import Anchor
+from agentgov.ledger.verify_anchors import Comparison, Quorum, compare_anchors, marks
 from agentgov.ledger.verify_evidence import ALL_CLASSES, Evidence, FindMissing, Payloads
-from agentgov.ledger.verify_report import Check, Code, Finding, Head, Level, Report, Status
-from agentgov.ledger.verify_rules import RunRules
-from agentgov.ledger.verify_source import ORIGIN_PREFIX, RawRecord, RawTail, RecordSource, Trust
-from agentgov.ledger.wal import parse_signature
+from agentgov.ledger.verify_people import Persons, Vouching, judge_statements
+from agentgov.ledger.verify_reading import Progress, Reading
+from agentgov.ledger.verify_report import Check, Finding, Head, Level, Report, Status
+from agentgov.ledger.verify_source import RawTail, RecordSource, Trust
 
-Progress = Callable[[int], None]
-"""Called now and then with the number of entries read so far."""
-
-_PROGRESS_EVERY: Final = 1000
-_CODES: Final[dict[str, Code]] = {
-    "AG0205": "order",
-    "AG0206": "seal",
-    "AG0207": "seal",
-    "AG0208": "seal",
-    "AG0209": "seal",
-    "AG0228": "seal",
-    "AG0017": "missing",
-    "AG0018": "object",
-    "AG0210": "key",
-    "AG0217": "signature",
-    "AG0218": "signature",
-    "AG0227": "key",
-    "AG0283": "signature",
-    "AG0284": "missing",
-    "AG0211": "signature",
-    "AG0220": "signature",
-    "AG0271": "snapshots",
-    "AG0272": "calls",
-    "AG0276": "sealed-differs",
-    "AG0277": "other-log",
-}
-_claimed_run = re.compile(rb'"run":"([0-9a-hjkmnp-tv-z]{5})"').search
-_claimed_call = re.compile(rb'"n":([1-9][0-9]{0,8})[,}]').search
+EarlierLeaf = Callable[[str, int], str | None]
+"""Returns the leaf, hex, of the last of the first so many entries of another record; None if not at hand."""
 
 
 def verify_ledger(
@@ -72,6 +37,11 @@ def verify_ledger(
     require: Level | None = None,
     run: RunId | None = None,
     progress: Progress | None = None,
+    anchors: Sequence[Anchor] = (),
+    quorum: Quorum | None = None,
+    people: Persons | None = None,
+    earlier: EarlierLeaf | None = None,
+    structure: bool = False,
 ) -> Report:
     """Verify a record from its first entry to its last.
 
@@ -83,9 +53,16 @@ def verify_ledger(
         expected_payloads: The classes whose absence makes the evidence incomplete here; the absence of
             others is only said. A clone that fetched the record has `changes` at most.
         is_live: Tells whether somebody records an open run.
-        require: A lower level than this makes the evidence incomplete, as does a run that is still open.
+        require: A lower level than this makes the evidence incomplete, as does a run that is still open, and
+            from `witnessed` on a tail that the level does not cover.
         run: Check the evidence and the end of this run only; the chain is always checked whole.
         progress: Called every thousand entries.
+        anchors: Heads that others have seen, their signatures and stamps verified.
+        quorum: Which witnesses, by name, are enough; any one when None.
+        people: Who is trusted; when it is given, a record that is not this clone's own needs one of them
+            behind its key.
+        earlier: Finds the leaf of an earlier record that this one says it continues.
+        structure: Leave the signatures of entries and persons unchecked: level 0 at most.
 
     Returns:
         The report; what is wrong with the record is in it and is not raised.
@@ -94,179 +71,90 @@ def verify_ledger(
         AgentgovError: When the repository itself cannot be read.
     """
     evidence = Evidence(objects, payloads, expected_payloads, run)
-    return _Verification(source, trust, evidence, is_live, require, progress).report()
+    origin = f"agentgov/{source.stream_id() or ''}"
+    frozen = () if people is None else tuple(people.frozen_heads(origin))
+    reading = Reading(
+        source, evidence, marks(trust.pin, anchors, frozen), progress, with_signatures=not structure
+    )
+    tail = source.tail()
+    stopped = reading.read(tail)
+    judgement = _Judgement(reading, trust, evidence, Report(required=require, structure_only=structure))
+    report = judgement.begin(stopped)
+    if stopped is None and not report.entries:
+        judgement.check_gone()
+    elif stopped is None:
+        vouching = judge_statements(
+            reading.statements,
+            people,
+            reading.log,
+            report.entries,
+            is_known=trust.public_key is not None or (people is None and trust.pin is not None),
+        )
+        roots = {size: root for size, (root, _) in reading.heads.items()}
+        comparison = compare_anchors(roots, report.entries, anchors, frozen, quorum)
+        judgement.check_signer(vouching)
+        judgement.check_tail(tail)
+        judgement.check_memory(source.stream_id(), vouching)
+        judgement.check_earlier(earlier)
+        judgement.check_evidence()
+        judgement.check_open(is_live)
+        judgement.check_gaps(tail)
+        judgement.check_anchors(comparison)
+    judgement.set_level()
+    return report
 
 
-class _Verification:
-    """One pass over one record."""
+class _Judgement:
+    """Turns what was read into checks, findings and a level."""
 
-    def __init__(
-        self,
-        source: RecordSource,
-        trust: Trust,
-        evidence: Evidence,
-        is_live: Callable[[RunId], bool],
-        require: Level | None,
-        progress: Progress | None,
-    ) -> None:
-        self._source = source
+    def __init__(self, reading: Reading, trust: Trust, evidence: Evidence, report: Report) -> None:
+        self._reading = reading
         self._trust = trust
         self._evidence = evidence
-        self._is_live = is_live
-        self._progress = progress
-        self._report = Report(required=require)
-        self._keyring = Keyring()
-        self._rules = RunRules()
-        self._frontier = Frontier()
-        self._leaf: LeafHash = NO_LEAF
-        self._endorsed: list[SshPublicKey] = []
-        self._log = ""
-        self._key = ""
-        self._at_pin: tuple[str, str] | None = None
-        self._place: tuple[int | None, bytes] = (None, b"")
-
-    def report(self) -> Report:
-        """Read everything and return the report."""
-        report = self._report
-        stream = self._source.stream_id()
-        self._log = ORIGIN_PREFIX + (stream or "")
-        tail = self._source.tail()
-        whole = self._read(tail)
-        report.entries = self._frontier.size
-        if report.entries:
-            root = self._frontier.root().hex()
-            report.head = Head(self._log, self._key, report.entries, root, self._leaf.hex())
-        self._check_chain(whole)
-        if whole and not report.entries:
-            self._check_gone()
-        elif whole:
-            self._check_tail(tail)
-            self._check_memory(stream)
-            self._check_evidence()
-            self._check_open()
-            self._check_gaps(tail)
-        self._set_level(whole)
-        return report
-
-    # Reading, entry by entry.
-
-    def _read(self, tail: RawTail) -> bool:
-        """Take in seals and tail; False when something stopped it, which is then the first finding."""
-        unsealed = {record.seq: record for record in tail.records}
-        try:
-            for seal in self._source.seals():
-                self._take_seal(seal, unsealed)
-            self._place = (None, b"")
-            for record in tail.records:
-                if record.seq >= self._frontier.size:
-                    self._take(record.line, record.raw_signature, record.seq)
-            if tail.fault is not None:
-                self._place = (None, b"")
-                raise tail.fault
-        except (BrokenRecordError, IncompleteError) as error:
-            self._report.findings.append(self._finding(error))
-            return False
-        return True
-
-    def _take_seal(self, seal: Seal, unsealed: dict[int, RawRecord]) -> None:
-        self._place = (None, b"")
-        lines = seal.lines()
-        signatures = seal.signatures.split(b"\n")
-        if len(signatures) != len(lines) + 1 or signatures[-1]:
-            raise BrokenRecordError("entries and signatures are not as many", id="AG0228", where=seal.commit)
-        for line, raw_signature in zip(lines, signatures, strict=False):
-            seq = self._frontier.size
-            known = unsealed.get(seq)
-            self._take(line, raw_signature, seq)
-            if known is not None and (known.line, known.raw_signature) != (line, raw_signature):
-                self._place = (seq, known.line)
-                raise BrokenRecordError("the unsealed entry differs from the sealed one", id="AG0276")
-        self._place = (None, b"")
-        checkpoint = seal.verify_checkpoint(self._log, bytes.fromhex(self._key))
-        if checkpoint.size != self._frontier.size or checkpoint.root != self._frontier.root():
-            raise BrokenRecordError("a signed head is not that of the entries before it", id="AG0209")
-        verify_inclusion(
-            self._leaf, checkpoint.size - 1, checkpoint.size, seal.proof_hashes(), checkpoint.root
-        )
-        self._keyring.seal(checkpoint.size)
-        self._report.sealed = checkpoint.size
-
-    def _take(self, line: bytes, raw_signature: bytes, place: int) -> None:
-        """Check one entry completely, then take it over."""
-        seq = self._frontier.size
-        self._place = (seq, line)
-        if place != seq:
-            raise BrokenRecordError(f"entries {seq} to {place - 1} are missing", id="AG0205")
-        entry = parse_entry(line)
-        if entry.log != self._log:
-            raise BrokenRecordError("this entry belongs to another record", id="AG0277")
-        verify_link(self._leaf, entry, seq=seq)
-        self._keyring.admit(SignedEntry(entry, line, parse_signature(raw_signature, seq=seq)))
-        self._rules.check(entry)
-        if seq == 0:
-            self._key = entry.body["public_key"]
-            if entry.body["continues"] is not None:
-                earlier = entry.body["continues"]
-                self._report.notes.append(f"continues {earlier['log']} after its {earlier['size']} entries")
-        elif entry.kind == "stream.endorse":
-            self._endorsed += verify_endorsement(entry.body, self._log, self._key)
-        elif entry.kind == "log.recovered":
-            self._report.notes.append(f"a crash tore {entry.body['torn_bytes']} bytes before entry {seq}")
-        self._leaf = leaf_hash(line)
-        self._frontier.append(self._leaf)
-        self._evidence.note(entry)
-        pin = self._trust.pin
-        if pin is not None and pin.size == self._frontier.size:
-            self._at_pin = (self._frontier.root().hex(), self._leaf.hex())
-        if self._progress is not None and self._frontier.size % _PROGRESS_EVERY == 0:
-            self._progress(self._frontier.size)
-
-    def _finding(self, error: AgentgovError) -> Finding:
-        seq, line = self._place
-        if seq is None:
-            seq = self._frontier.size
-        run, call = _claimed_run(line), _claimed_call(line)
-        return Finding(
-            _CODES.get(error.id, "line"),
-            error.message,
-            seq,
-            RunId(run[1].decode()) if run else None,
-            int(call[1]) if call else None,
-            error.id,
-        )
-
-    # What follows from it.
+        self._report = report
 
     def _add(self, name: str, status: Status, text: str) -> None:
         self._report.checks.append(Check(name, status, text))
 
-    def _check_chain(self, whole: bool) -> None:
+    def begin(self, stopped: Finding | None) -> Report:
+        """Say how far the chain holds, and return the report."""
+        report, reading = self._report, self._reading
+        report.entries = count = reading.frontier.size
+        report.sealed = reading.sealed
+        report.notes += reading.notes
+        if count:
+            root = reading.frontier.root().hex()
+            report.head = Head(reading.log, reading.key, count, root, reading.leaf.hex())
+        if stopped is not None:
+            report.findings.append(stopped)
+            status: Status = "incomplete" if stopped.code in ("missing", "newer") else "broken"
+            self._add("chain", status, f"stops at {stopped.place()}: {stopped.why}")
+        elif count:
+            self._add("chain", "ok", f"{count} entries, none missing, reordered or altered")
+        if count and stopped is None and report.structure_only:
+            self._add("signatures", "--", "not checked: --structure reads forms, links, keys and order only")
+        elif count and stopped is None:
+            self._add(
+                "signatures",
+                "ok",
+                f"{count} of {count}; signed by this record's key and the keys it delegated",
+            )
+        return report
+
+    def check_signer(self, vouching: Vouching) -> None:
+        """Say who stands behind the record, and what is saved."""
         report = self._report
-        if not whole:
-            first = report.findings[0]
-            stopped: Status = "incomplete" if first.code == "missing" else "broken"
-            self._add("chain", stopped, f"stops at {first.place()}: {first.why}")
-            return
-        if not report.entries:
-            return
-        count = report.entries
-        self._add("chain", "ok", f"{count} entries, none missing, reordered or altered")
-        self._add(
-            "signatures", "ok", f"{count} of {count}; signed by this record's key and the keys it delegated"
-        )
-        names = dict.fromkeys(key.fingerprint for key in self._endorsed)
-        if names:
-            self._add("signer", "ok", f"a person stands behind this record's key: {', '.join(names)}")
-        else:
-            self._add("signer", "--", "this record's key, trusted on first use; nobody stands behind it yet")
+        report.checks += vouching.checks
+        report.findings += vouching.findings
+        report.notes += vouching.notes
         if report.sealed:
-            rest = f", {count - report.sealed} after it" if count > report.sealed else ""
+            rest = f", {report.entries - report.sealed} after it" if report.entries > report.sealed else ""
             self._add("saved", "ok", f"signed head over entries 0-{report.sealed - 1} holds{rest}")
         else:
             self._add("saved", "--", "nothing is saved in git yet")
         self._add("calls", "ok", "requests, verdicts, answers and results fit together")
 
-    def _check_gone(self) -> None:
+    def check_gone(self) -> None:
         """Say whether an empty record was ever another one."""
         trust = self._trust
         if trust.pin is None and trust.stream_id is None:
@@ -277,7 +165,8 @@ class _Verification:
         self._add("chain", "incomplete" if finding.code == "missing" else "broken", finding.why)
         self._report.findings.append(finding)
 
-    def _check_tail(self, tail: RawTail) -> None:
+    def check_tail(self, tail: RawTail) -> None:
+        """Say what is wrong at the end of the unsealed part."""
         count = self._report.entries
         if tail.newest is not None and tail.newest > count:
             # The next file is begun when those before it are whole: its name tells how many there were.
@@ -288,36 +177,38 @@ class _Verification:
             why = f"{len(tail.torn)} bytes of half a line stand at its end"
             self._report.findings.append(Finding("torn", why, self._report.entries, error_id="AG0279"))
 
-    def _check_gaps(self, tail: RawTail) -> None:
+    def check_gaps(self, tail: RawTail) -> None:
+        """Say which files every record has and this one lacks."""
         for why in tail.gaps:
             self._add("tail", "incomplete", why)
             self._report.findings.append(
                 Finding("missing", f"{why}: entries may be", self._report.entries, error_id="AG0283")
             )
 
-    def _check_memory(self, stream: str | None) -> None:
+    def check_memory(self, stream: str | None, vouching: Vouching) -> None:
         """Compare with the pin, the own key and the own record."""
-        trust, pin, count = self._trust, self._trust.pin, self._report.entries
-        found: list[Finding] = []
+        trust, pin, reading = self._trust, self._trust.pin, self._reading
+        count, found = self._report.entries, list[Finding]()
         if trust.stream_id is not None and stream != trust.stream_id:
             found.append(
                 Finding("other-record", "another record stands in place of this clone's", error_id="AG0223")
             )
-        elif trust.public_key not in (None, self._key) or (pin is not None and pin.public_key != self._key):
+        elif trust.public_key not in (None, reading.key) or (
+            pin is not None and pin.public_key != reading.key
+        ):
             found.append(Finding("other-key", "its key is not the one known here", 0, error_id="AG0280"))
-        elif pin is not None and pin.log != self._log:
+        elif pin is not None and pin.log != reading.log:
             found.append(Finding("other-record", "another record was seen here before", error_id="AG0223"))
         elif pin is not None and pin.size > count:
             why = f"entries {count}-{pin.size - 1} were seen here and are missing"
             found.append(Finding("shorter", why, count, error_id="AG0230"))
-        elif pin is not None and self._at_pin != (pin.root, pin.leaf):
+        elif pin is not None and reading.heads.get(pin.size) != (pin.root, pin.leaf):
             why = f"entries 0-{pin.size - 1} are not those seen here before"
             found.append(Finding("rewritten", why, pin.size - 1, error_id="AG0230"))
-        elif pin is None and trust.public_key is None:
+        elif pin is None and trust.public_key is None and not vouching.decides:
             found.append(Finding("unknown-key", "nobody here vouches for its key", 0, error_id="AG0280"))
         if found:
-            untrusted = found[0].code in ("other-key", "unknown-key")
-            status: Status = "untrusted" if untrusted else "broken"
+            status: Status = "untrusted" if found[0].code in ("other-key", "unknown-key") else "broken"
             self._add("not older", status, found[0].why)
         elif pin is not None:
             self._add("not older", "ok", f"than the last state seen here (entry {pin.size - 1})")
@@ -325,7 +216,31 @@ class _Verification:
             self._add("not older", "--", "no earlier state was seen here")
         self._report.findings += found
 
-    def _check_evidence(self) -> None:
+    def check_earlier(self, earlier: EarlierLeaf | None) -> None:
+        """Compare what the record says it continues with the earlier record, when that is at hand."""
+        if self._reading.continues is None:
+            return
+        log, size, leaf = self._reading.continues
+        self._report.notes.append(f"continues {log} after its {size} entries")
+        found = None if earlier is None else earlier(log, size)
+        if found is None:
+            self._add("continues", "--", f"{size} entries of {log}, which is not here to compare")
+        elif found == leaf:
+            self._add("continues", "ok", f"{size} entries of {log}, whose end is the one named")
+        else:
+            why = f"it says it continues {log} after {size} entries, and that record has another end there"
+            self._add("continues", "broken", why)
+            self._report.findings.append(Finding("earlier", why, 0, error_id="AG0445"))
+
+    def check_anchors(self, comparison: Comparison) -> None:
+        """Take over what others have seen of the record."""
+        report = self._report
+        report.checks += comparison.checks
+        report.findings += comparison.findings
+        report.witnessed, report.timestamped = comparison.witnessed, comparison.timestamped
+
+    def check_evidence(self) -> None:
+        """Say which snapshots and payloads are here, and how many changed lines belong to a call."""
         evidence, report = self._evidence, self._report
         evidence.finish()
         report.coverage, report.missing = evidence.coverage, evidence.missing
@@ -355,12 +270,13 @@ class _Verification:
         seen = evidence.payloads_seen
         self._add("payloads", status, f"{seen - absent} of {seen} are here and are those committed to")
 
-    def _check_open(self) -> None:
+    def check_open(self, is_live: Callable[[RunId], bool]) -> None:
+        """Say which runs have not ended."""
         report, only = self._report, self._evidence.run
-        for run in self._rules.open_runs():
+        for run in self._reading.rules.open_runs():
             if only not in (None, run):
                 continue
-            if self._is_live(run):
+            if is_live(run):
                 report.open_runs.append(run)
                 self._add("open", "open", f"{run} is still running")
                 if report.required is not None:
@@ -372,21 +288,34 @@ class _Verification:
                 self._add("open", "incomplete", f"{run} has not ended and nobody records it")
                 report.findings.append(Finding("unfinished", why, run=run, error_id="AG0281"))
 
-    def _set_level(self, whole: bool) -> None:
+    def set_level(self) -> None:
         """Say how much is known, and whether that is as much as was asked for."""
         report = self._report
-        count = report.entries if whole else 0
-        if count:
-            self._add(
-                "witness", "--", f"none: entries 0-{count - 1} could be replaced together by who has the key"
-            )
-            self._add("time", "--", "by this machine's clock")
-        if count and report.broken_at is None:
-            report.level = Level.SIGNED
-            known = not any(found.code in ("other-key", "unknown-key") for found in report.findings)
-            if known and report.sealed:
-                report.level = Level.PINNED if self._at_pin is not None else Level.CHECKPOINT
-        if report.required is not None and (report.level is None or report.level < report.required):
+        whole = report.checks and report.checks[0].status == "ok"
+        if whole and report.broken_at is None:
+            report.level = self._level()
+        required = report.required
+        if required is None:
+            return
+        if report.level is None or report.level < required:
             reached = "none" if report.level is None else report.level.label
-            why = f"{report.required.label} is required, and {reached} is reached"
+            why = f"{required.label} is required, and {reached} is reached"
             report.findings.append(Finding("level", why, error_id="AG0282"))
+            return
+        reach = {Level.WITNESSED: report.witnessed, Level.TIMESTAMPED: report.timestamped}
+        covered = min([size for level, size in reach.items() if level <= required], default=report.entries)
+        if covered < report.entries:
+            why = f"{required.label} is required, and entries {covered}-{report.entries - 1} are not"
+            report.findings.append(Finding("level", why, covered, error_id="AG0282"))
+
+    def _level(self) -> Level:
+        report, pin = self._report, self._trust.pin
+        if report.structure_only:
+            return Level.CHAIN
+        if any(found.code in ("other-key", "unknown-key", "revoked") for found in report.findings):
+            return Level.SIGNED
+        if not report.sealed:
+            return Level.SIGNED
+        if not report.witnessed:
+            return Level.CHECKPOINT if pin is None else Level.PINNED
+        return Level.TIMESTAMPED if report.timestamped else Level.WITNESSED

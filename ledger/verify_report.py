@@ -35,10 +35,14 @@ Code = Literal[
     "sealed-differs",  # unsealed bytes differ from the sealed ones
     "shorter",  # entries seen before are missing
     "rewritten",  # entries seen before are others now
+    "fork",  # another copy of this record went on differently
+    "earlier",  # the record it says it continues has another head
     "record-gone",  # there was a record, and there is none
     "other-record",  # another record stands in its place
     "other-key",  # another log key than the one known
     "unknown-key",  # a log key nobody here knows
+    "revoked",  # vouched for, or approved, by somebody whose keys were revoked before
+    "newer",  # a kind of entry that only a later version knows
     "payload",  # a payload that is not what was committed to
     "missing",  # an object or a payload that is not there
     "torn",  # half a line at the end
@@ -181,12 +185,14 @@ class Report:
         required: What was asked for.
         entries: How many entries were read and hold.
         sealed: How many of them are sealed.
-        witnessed: How many of them somebody else has seen.
+        witnessed: How many of them enough witnesses have seen.
+        timestamped: How many of them an outside authority has stamped.
         head: The end of what holds; None when nothing does.
         coverage: Changed lines that belong to a call.
         open_runs: Open runs that somebody records.
         missing: Objects and payloads that are not there, by class.
         notes: Facts that are no fault.
+        structure_only: Whether signatures were left unchecked.
     """
 
     checks: list[Check] = field(default_factory=list)
@@ -196,11 +202,13 @@ class Report:
     entries: int = 0
     sealed: int = 0
     witnessed: int = 0
+    timestamped: int = 0
     head: Head | None = None
     coverage: Coverage = field(default_factory=Coverage)
     open_runs: list[RunId] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    structure_only: bool = False
 
     @property
     def broken_at(self) -> Finding | None:
@@ -228,6 +236,8 @@ class Report:
             return f"OPEN: {self._first(ExitCode.INCOMPLETE)}"
         if self.exit_code is ExitCode.INCOMPLETE:
             return f"INCOMPLETE: {self._first(ExitCode.INCOMPLETE)}"
+        if self.structure_only:
+            return "The structure holds. Signatures were not checked."
         witness = "No outside witness yet." if self.witnessed < self.entries else "Witnessed."
         return f"Unchanged, signed and complete as far as this machine can tell. {witness}"
 
@@ -250,7 +260,14 @@ class Report:
             "required": None if self.required is None else self.required.label,
             "entries": self.entries,
             "sealed": self.sealed,
-            "tail": {"unsealed": self.entries - self.sealed, "unwitnessed": self.entries - self.witnessed},
+            "witnessed": self.witnessed,
+            "timestamped": self.timestamped,
+            "tail": {
+                "unsealed": self.entries - self.sealed,
+                "unwitnessed": self.entries - self.witnessed,
+                "untimestamped": self.entries - self.timestamped,
+            },
+            "not_checked": [check.name for check in self.checks if check.status == "--"],
             "head": None if self.head is None else {k: getattr(self.head, k) for k in self.head.__slots__},
             "checks": [{"name": c.name, "status": c.status, "text": c.text} for c in self.checks],
             "broken_at": None if broken is None else broken.to_json(),
@@ -269,9 +286,9 @@ class Report:
 
 
 def _exit_of(finding: Finding) -> ExitCode:
-    if finding.code in ("other-key", "unknown-key"):
+    if finding.code in ("other-key", "unknown-key", "revoked"):
         return ExitCode.UNTRUSTED
-    if finding.code in ("missing", "torn", "unfinished", "level"):
+    if finding.code in ("missing", "torn", "unfinished", "level", "newer"):
         return ExitCode.INCOMPLETE
     return ExitCode.BROKEN
 

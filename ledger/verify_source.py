@@ -114,17 +114,25 @@ class RepositorySource:
     Args:
         repository: The repository.
         stream_id: A fetched record; by default the clone's own is read, with its unsealed part.
+        tip: The newest seal of that record, for one that lies under another ref than a record of this clone
+            would.
         known_stream_id: The clone's own record as this machine knows it, for a clone that has lost the file
             which says so.
     """
 
     def __init__(
-        self, repository: Repository, *, stream_id: str | None = None, known_stream_id: str | None = None
+        self,
+        repository: Repository,
+        *,
+        stream_id: str | None = None,
+        tip: str | None = None,
+        known_stream_id: str | None = None,
     ) -> None:
         self._layout = repository.layout
         self._git = Git(repository.common_dir)
         self._format = repository.object_format
         self._fetched = stream_id
+        self._tip = tip
         self._known = known_stream_id
 
     def stream_id(self) -> str | None:
@@ -158,7 +166,7 @@ class RepositorySource:
             return
         store = SealStore(self._git, stream, self._format)
         try:
-            yield from store.oldest_first(store.newest())
+            yield from store.oldest_first(self._tip or store.newest())
         finally:
             store.close()
 

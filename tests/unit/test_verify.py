@@ -67,7 +67,7 @@ def test_the_report_is_versioned_json_and_has_an_explanation(prepared: Prepared)
     value = json.loads(json.dumps(report.to_json()))
     assert value["v"] == 1
     assert value["level"] == {"n": 3, "name": "pinned"}
-    assert value["tail"] == {"unsealed": 5, "unwitnessed": 24}
+    assert value["tail"] == {"unsealed": 5, "unwitnessed": 24, "untimestamped": 24}
     assert value["broken_at"] is None
     text = explain(report)
     assert "Nobody outside this machine has seen this record" in text

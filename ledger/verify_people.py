@@ -1,0 +1,216 @@
+"""Who stands behind a record and who approved in it, by the keys that signed and what the trust file says.
+
+Rules this module keeps:
+    * A person's signature is checked where it stands, whoever made it: a wrong one breaks the record there.
+    * Who a key belongs to is for the trust file to say. Without one, only the key is named.
+    * A revocation counts by place: what was signed below the frozen head stays good and reads "since left";
+      what stands at or above it counts for nothing. A record behind which nobody else stands is not relied on
+      from there on.
+    * A record that is not this clone's own needs a trusted person behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agentgov.errors import AgentgovError, BrokenRecordError
+from agentgov.ids import RunId
+from agentgov.ledger.entry import Entry
+from agentgov.ledger.revocation import FrozenHead
+from agentgov.ledger.signing import parse_envelope
+from agentgov.ledger.sshsig import SshPublicKey, verify_statement_alone
+from agentgov.ledger.verify_report import Check, Finding, Status
+
+
+class Persons(Protocol):
+    """Who is trusted; `people.People` is one."""
+
+    def principal(self, key: SshPublicKey, /) -> str | None:
+        """Return the name of the person whose key this is; None for a stranger's."""
+        ...
+
+    def standing(self, signer: SshPublicKey, log: str, seq: int, /) -> str:
+        """Return "member", "since left" or "revoked" for what a key signed in entry `seq` of a record."""
+        ...
+
+    def frozen_heads(self, log: str, /) -> Sequence[FrozenHead]:
+        """Return every head that the record must go through because a key was revoked there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A statement of a person in the record.
+
+    Attributes:
+        seq: The entry that holds it.
+        run: The run it is about; None for an endorsement.
+        keys: The keys that signed it.
+    """
+
+    seq: int
+    run: RunId | None
+    keys: tuple[SshPublicKey, ...]
+
+
+@dataclass(slots=True)
+class Statements:
+    """The statements of persons met while a record is read.
+
+    Attributes:
+        endorsements: Those who say that the record's key is theirs.
+        approvals: Those who approved a result.
+        unchecked: Places of approvals whose signatures could not be checked, and why.
+    """
+
+    endorsements: list[Signed] = field(default_factory=list)
+    approvals: list[Signed] = field(default_factory=list)
+    unchecked: list[tuple[int, str]] = field(default_factory=list)
+
+    def take_approval(self, entry: Entry) -> None:
+        """Check the signatures of an approval.
+
+        Raises:
+            BrokenRecordError: AG0212, AG0217 or AG0218, when one is wrong.
+        """
+        envelope = parse_envelope(entry.body["envelope"])
+        try:
+            keys = verify_statement_alone(envelope)
+        except BrokenRecordError:
+            raise
+        except AgentgovError as error:
+            # Without ssh-keygen the chain still holds; that this was not checked is said at the end.
+            self.unchecked.append((entry.seq, error.message))
+            return
+        self.approvals.append(Signed(entry.seq, entry.run, tuple(keys)))
+
+
+@dataclass(slots=True)
+class Vouching:
+    """What persons say about a record.
+
+    Attributes:
+        decides: Whether a trust file decided about the record's key; without one, its first sight does.
+        checks: Lines of the report.
+        findings: What is wrong.
+        notes: Facts that are no fault.
+    """
+
+    decides: bool = False
+    checks: list[Check] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def judge_statements(
+    statements: Statements, people: Persons | None, log: str, entries: int, *, is_known: bool
+) -> Vouching:
+    """Say who stands behind a record of `entries` entries, and whose approvals in it count.
+
+    Args:
+        statements: What was signed in it.
+        people: Who is trusted; None when no trust file applies.
+        log: The record's origin.
+        entries: How many entries hold.
+        is_known: Whether its key is this clone's own, or was believed here before.
+    """
+    outcome = Vouching(decides=people is not None)
+    _judge_signer(outcome, statements.endorsements, people, log, entries, is_known)
+    _judge_approvals(outcome, statements, people, log)
+    return outcome
+
+
+def _judge_signer(
+    outcome: Vouching,
+    endorsements: Sequence[Signed],
+    people: Persons | None,
+    log: str,
+    entries: int,
+    is_known: bool,
+) -> None:
+    def say(status: Status, text: str) -> None:
+        outcome.checks.append(Check("signer", status, text))
+
+    keys = [(signed.seq, key) for signed in endorsements for key in signed.keys]
+    if people is None:
+        names = dict.fromkeys(key.fingerprint for _, key in keys)
+        if names:
+            say("ok", f"a person stands behind this record's key: {', '.join(names)}")
+        else:
+            say("--", "this record's key, trusted on first use; nobody stands behind it yet")
+        return
+    named = [(seq, key, name) for seq, key in keys if (name := people.principal(key)) is not None]
+    counting = [item for item in named if people.standing(item[1], log, item[0]) != "revoked"]
+    # The place from which on each of them counts no more; a record needs one who counts to its end.
+    lasting = [_lasts_until(people, key, log, entries) for _, key, _ in counting]
+    if counting and max(lasting) >= entries:
+        names = dict.fromkeys(
+            f"{name} ({standing})" if (standing := people.standing(key, log, seq)) != "member" else name
+            for seq, key, name in counting
+        )
+        say("ok", f"stands behind this record's key, and is trusted: {', '.join(names)}")
+    elif named:
+        until = max(lasting, default=0)
+        who = ", ".join(dict.fromkeys(name for _, _, name in named))
+        why = f"{who} stood behind it, and was revoked: nothing from entry {until} on counts"
+        say("untrusted", why)
+        outcome.findings.append(Finding("revoked", why, until, error_id="AG0441"))
+    elif is_known:
+        strangers = dict.fromkeys(key.fingerprint for _, key in keys)
+        said = f"; the trust file does not know {', '.join(strangers)}" if strangers else ""
+        say("--", f"this record's key, trusted on first use; nobody trusted stands behind it yet{said}")
+    else:
+        strangers = dict.fromkeys(key.fingerprint for _, key in keys)
+        why = (
+            f"only {', '.join(strangers)} stands behind its key, whom the trust file does not know"
+            if strangers
+            else "nobody stands behind its key"
+        )
+        say("untrusted", why)
+        outcome.findings.append(Finding("unknown-key", why, keys[0][0] if keys else 0, error_id="AG0280"))
+
+
+def _lasts_until(people: Persons, key: SshPublicKey, log: str, entries: int) -> int:
+    """The first place, at most `entries`, at which a key counts no more."""
+    low, high = 0, entries
+    while low < high:
+        middle = (low + high) // 2
+        if people.standing(key, log, middle) == "revoked":
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _judge_approvals(outcome: Vouching, statements: Statements, people: Persons | None, log: str) -> None:
+    if statements.unchecked:
+        seq, why = statements.unchecked[0]
+        count = len(statements.unchecked)
+        outcome.checks.append(Check("approvals", "incomplete", f"{count} could not be checked: {why}"))
+        outcome.findings.append(
+            Finding("missing", f"{count} approvals could not be checked: {why}", seq, error_id="AG0442")
+        )
+    if not statements.approvals:
+        return
+    who: dict[str, int] = {}
+    refused = False
+    for signed in statements.approvals:
+        for key in signed.keys:
+            name = None if people is None else people.principal(key)
+            shown = key.fingerprint if name is None else name
+            standing = "" if people is None or name is None else people.standing(key, log, signed.seq)
+            if people is not None and name is None:
+                shown += " (not in the trust file)"
+            elif standing == "since left":
+                shown += " (since left)"
+            elif standing == "revoked":
+                refused = True
+                why = f"{name} approved here after their keys were revoked: it does not count"
+                outcome.findings.append(Finding("revoked", why, signed.seq, signed.run, error_id="AG0443"))
+                shown += " (revoked)"
+            who[shown] = who.get(shown, 0) + 1
+    names = ", ".join(f"{count} by {name}" for name, count in who.items())
+    text = f"{len(statements.approvals)}, each signed over exactly what it approves: {names}"
+    outcome.checks.append(Check("approvals", "untrusted" if refused else "ok", text))
