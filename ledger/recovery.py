@@ -26,12 +26,21 @@ from agentgov.ledger.wal import Segment, list_segments, parse_record, split_torn
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The end of the sealed part: how many entries, the last one's leaf, its commit, the tree's frontier."""
+    """The end of the sealed part.
+
+    Attributes:
+        size: How many entries are sealed.
+        leaf: The last one's leaf.
+        commit: The commit of the newest seal.
+        frontier: The tree's frontier.
+        ended: Whether the last one closed the record.
+    """
 
     size: int
     leaf: LeafHash
     commit: str | None
     frontier: Frontier
+    ended: bool = False
 
 
 NOTHING_SEALED = Sealed(0, NO_LEAF, None, Frontier())
@@ -59,11 +68,17 @@ def read_sealed(store: SealStore, commit: str | None, origin: str, public_key: b
     seal = store.read(commit)
     checkpoint = seal.verify_checkpoint(origin, public_key)
     seal.first()
-    leaf = leaf_hash(seal.lines()[-1])
+    last = seal.lines()[-1]
+    leaf = leaf_hash(last)
     frontier = Frontier.from_last_proof(checkpoint.size, leaf, seal.proof_hashes())
     if frontier.root() != checkpoint.root:
         raise seal_broken("its last entry is not under its checkpoint", commit)
-    return Sealed(checkpoint.size, leaf, commit, frontier)
+    return Sealed(checkpoint.size, leaf, commit, frontier, is_end(last))
+
+
+def is_end(line: bytes) -> bool:
+    """Tell whether a line is the one that closes a record; lines are canonical, so their bytes tell."""
+    return b'},"key":0,"kind":"log.end","log":' in line
 
 
 def read_unsealed(folder: Path, sealed: Sealed, origin: str) -> Unsealed:
@@ -124,7 +139,7 @@ def drop_sealed(folder: Path, sealed: Sealed, store: SealStore) -> None:
     ends = [segment.first for segment in segments[1:]] + [sealed.size]
     for segment, end in zip(stale, ends, strict=False):
         expected = b"".join(known[segment.first - stale[0].first : end - stale[0].first])
-        if end > sealed.size or read_own_file(segment.path) != expected:
+        if end > sealed.size or split_torn(read_own_file(segment.path)) != (expected, b""):
             raise BrokenRecordError(
                 "this differs from what was sealed",
                 id="AG0220",

@@ -99,7 +99,7 @@ class Sealing:
             ts=last.ts,
         )
         advance_pin(self._pin, pin)
-        return checkpoint, Sealed(size, leaf, commit, frontier)
+        return checkpoint, Sealed(size, leaf, commit, frontier, last.kind == "log.end")
 
     def _read(self, sealed: Sealed, closed: Sequence[Segment]) -> list[SignedEntry]:
         records: list[SignedEntry] = []

@@ -26,7 +26,7 @@ from agentgov.ledger.disk import disk_errors
 from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.keyring import Keyring, LiveKey
 from agentgov.ledger.keys import SEED_BYTES, KeyFolder, Signer
-from agentgov.ledger.packing import SealPacker
+from agentgov.ledger.packing import PackMerger
 from agentgov.ledger.pins import pin_path
 from agentgov.ledger.reader import Reader
 from agentgov.ledger.seal import SealStore
@@ -43,11 +43,11 @@ class Stream:
     Attributes:
         stream_id: 32 hex characters.
         origin: The name that stands in every entry.
-        unpacked: Why the last seal's objects could not be packed, though it was due; None when nothing is
-            wrong. The seal itself holds, and the next one tries again.
+        unmerged: Why the packs of seals could not be merged; None when nothing is wrong. The seal itself
+            holds, and the next one tries again.
     """
 
-    unpacked: AgentgovError | OSError | None = None
+    unmerged: AgentgovError | OSError | None = None
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Stream:
         self._random = random
         self._pin = pin_path(state.pins, stream_id)
         self._store = SealStore(Git(repository.common_dir), stream_id, repository.object_format)
-        self._packer = SealPacker(Git(repository.common_dir), repository.objects_dir, self._root)
+        self._packs = PackMerger(Git(repository.common_dir), self._root, repository.object_format)
         self._mutex = threading.Lock()
         self._writer = Writer(
             self._layout, keys, self._store, self._pin, origin=self.origin, clock=clock, random=random
@@ -198,7 +198,7 @@ class Stream:
             try:
                 checkpoint = self._seal()
                 if checkpoint is not None:
-                    self._pack()
+                    self._merge_packs()
                 return checkpoint
             finally:
                 lock.release()
@@ -263,12 +263,13 @@ class Stream:
         with self._mutex, disk_errors(self._root), FileLock(self._lock_file):
             yield
 
-    def _pack(self) -> None:
+    def _merge_packs(self) -> None:
         try:
-            self._packer.after_seal(self._store)
-            self.unpacked = None
+            self._packs.add(self._store.new_packs)
+            self._store.new_packs.clear()
+            self.unmerged = None
         except (AgentgovError, OSError) as error:
-            self.unpacked = error
+            self.unmerged = error
 
     def _seal(self) -> Checkpoint | None:
         writer = self._writer
@@ -302,8 +303,8 @@ def _check_draft(draft: Draft, signer: Signer, *, last: bool) -> None:
         raise _refused(f"this key may not sign {draft.kind}")
     if not signer.is_log and draft.run not in (None, signer.run):
         raise _refused("a session key signs for its own run only")
-    if draft.kind == "key.end" and not last:
-        raise _refused("key.end must be the last")
+    if draft.kind in ("key.end", "log.end") and not last:
+        raise _refused(f"{draft.kind} must be the last")
 
 
 def _refused(what: str) -> AgentgovError:

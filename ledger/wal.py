@@ -3,8 +3,8 @@
 Rules: a record is `line TAB base64(signature) LF`; a segment is named after its first entry, with 16 digits;
 the newest one is appended to, under the append lock only, and one `fdatasync` covers one batch; a batch that
 could not be written whole and synced is taken back. The written part ends at the first NUL; what stands
-after its last LF is torn; a complete line that is wrong is tampering and is never cut. A live writer believes its memory: if the file is shorter,
-replaced, or its last record is another one, somebody else has been at it.
+after its last LF is torn; a complete line that is wrong is tampering and is never cut. A live writer believes
+its memory: if the file is shorter, replaced, or its last record is another one, somebody else has been at it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from agentgov.ledger.entry import SignedEntry, parse_entry
 
 # A line, a TAB, 88 characters of base64 and the LF.
 MAX_RECORD_BYTES: Final = canonical.MAX_BYTES + 90
-_SIGNATURE_CHARS: Final = 88
+# About the records of one seal's third: one change of size for each 75 of them or so.
+RESERVE_BYTES: Final = 65_536
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _is_segment = re.compile(r"[0-9]{16}").fullmatch
 
 
@@ -40,12 +43,6 @@ class Segment:
 def list_segments(folder: Path) -> list[Segment]:
     """Return the segments in order; other names are passed over."""
     return sorted(Segment(int(path.name), path) for path in folder.iterdir() if _is_segment(path.name))
-
-
-def newest_segment(folder: str) -> int:
-    """Return the number that names the newest segment, -1 when there is none; cheap, for each append."""
-    names = os.listdir(folder)  # noqa: PTH208 - on each append: a Path for each name is slow
-    return max((int(name) for name in names if _is_segment(name)), default=-1)
 
 
 def create_segment(folder: Path, first: int) -> Segment:
@@ -103,66 +100,76 @@ def split_torn(data: bytes) -> tuple[bytes, bytes]:
     """Split a segment into its complete lines and what a crash left behind them.
 
     The written part ends at the first NUL: behind it lies space that was reserved. A power cut may leave some
-    pages of a batch and not others; whatever is not NUL behind the last complete line is torn.
+    pages of a batch and not others: what is torn reaches from the first to the last byte behind the last complete
+    line that is not NUL.
     """
     written = data.find(b"\x00")
     end = data.rfind(b"\n", 0, len(data) if written < 0 else written) + 1
-    return data[:end], data[end:].rstrip(b"\x00")
+    return data[:end], data[end:].strip(b"\x00")
 
 
 class Tail:
     """The newest segment, open for appending, and what this writer remembers of its end.
 
+    Behind the written part a segment has room: NUL bytes, so that the sync of an append changes no size and
+    needs no commit of the file system's journal. Whoever starts the next segment cuts the room off first:
+    while there is room, this segment is the newest one, and no folder has to be listed.
+
     Args:
         segment: The file, which must be there.
-        size: Where this writer's memory ends, in bytes; all before it has been checked.
-        last: The last record in it, with its LF; empty when there is none.
     """
 
-    def __init__(self, segment: Segment, size: int = 0, last: bytes = b"") -> None:
+    def __init__(self, segment: Segment) -> None:
         self.segment = segment
-        self.size = size
-        self.last = last
-        self._fd = os.open(segment.path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.size = 0
+        self.last = b""
+        self._path = str(segment.path)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        mine = os.fstat(self._fd)
+        self._identity = mine.st_dev, mine.st_ino
+        # How far the file is known to reach.
+        self._reach = mine.st_size
 
-    def check(self) -> int:
-        """Compare the file with memory; return its size in bytes.
+    def is_up_to_date(self) -> bool:
+        """Compare the file with memory; tell whether it is certain that nothing came behind it.
 
         Raises:
             BrokenRecordError: AG0221, when what this writer knows to be there is not there any more.
         """
-        size = os.fstat(self._fd).st_size
-        if size < self.size:
-            raise self._replaced("it is shorter than it was")
-        if self.last and os.pread(self._fd, len(self.last), self.size - len(self.last)) != self.last:
-            raise self._replaced("its last entry is another one")
-        return size
+        last = self.last
+        there = os.pread(self._fd, len(last) + 1, self.size - len(last))
+        if not there.startswith(last):
+            short = len(there) < len(last)
+            raise self._replaced("it is shorter than it was" if short else "its last entry is another one")
+        return there[len(last) :] == b"\x00" and self.check_place() == self._reach
 
-    def check_place(self) -> None:
-        """Check that the name in the folder still means this file.
+    def check_place(self) -> int:
+        """Check that the name in the folder still means this file; return the file's size in bytes.
 
         Raises:
             BrokenRecordError: AG0221, when it does not.
         """
-        mine = os.fstat(self._fd)
         try:
-            there = self.segment.path.lstat()
+            there = os.lstat(self._path)  # noqa: PTH116 - on each append: a Path's own is slow
         except FileNotFoundError:
             raise self._replaced("the file is gone") from None
-        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
+        if (there.st_dev, there.st_ino) != self._identity:
             raise self._replaced("the file is another one")
+        return there.st_size
 
-    def read_new(self, size: int) -> bytes:
-        """Return what stands between memory and `size`.
+    def read_new(self) -> bytes:
+        """Return what stands behind memory, up to the file's end.
 
         Raises:
             BrokenRecordError: AG0221, when no writer can have written it.
         """
-        if size - self.size > MAX_OWN_FILE_BYTES:
+        self._reach = os.fstat(self._fd).st_size
+        wanted = self._reach - self.size
+        if wanted > MAX_OWN_FILE_BYTES:
             raise self._replaced("it became far too large")
         out = b""
-        while len(out) < size - self.size:
-            part = os.pread(self._fd, size - self.size - len(out), self.size + len(out))
+        while len(out) < wanted:
+            part = os.pread(self._fd, wanted - len(out), self.size + len(out))
             if not part:
                 raise self._replaced("it became shorter while it was read")
             out += part
@@ -170,8 +177,9 @@ class Tail:
 
     def remember(self, data: bytes) -> None:
         """Take complete records that stand right after memory into memory."""
-        self.size += len(data)
-        self.last = data[data.rfind(b"\n", 0, len(data) - 1) + 1 :]
+        if data:
+            self.size += len(data)
+            self.last = data[data.rfind(b"\n", 0, -1) + 1 :]
 
     def write(self, data: bytes) -> None:
         """Append records and make them durable; memory does not change.
@@ -179,15 +187,25 @@ class Tail:
         Raises:
             OSError: When it could not be done; `take_back` then restores the file.
         """
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        end = self.size + len(data)
+        self._write_at(data, self.size)
+        if end >= self._reach:
+            self._reserve(end)
         os.fdatasync(self._fd)
 
     def take_back(self) -> None:
         """Cut the file to what memory holds, durably; only what was never acknowledged."""
-        os.ftruncate(self._fd, self.size)
+        self.give_room_back()
         os.fsync(self._fd)
+
+    def give_room_back(self) -> None:
+        """Cut the file to what memory holds: every other writer looks for a newer segment from now on."""
+        self._reach = self.size
+        os.ftruncate(self._fd, self.size)
+
+    def sync(self) -> None:
+        """Make durable what others wrote here, too: one that was killed may not have come to it."""
+        os.fdatasync(self._fd)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -196,10 +214,29 @@ class Tail:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
+    def _reserve(self, end: int) -> None:
+        # Another writer may have reserved since; what lies behind the written part is NUL in any case.
+        self._reach = os.fstat(self._fd).st_size
+        if end < self._reach:
+            return
+        reach = (end // RESERVE_BYTES + 1) * RESERVE_BYTES
+        try:
+            self._write_at(bytes(reach - end), end)
+            self._reach = reach
+        except OSError as error:
+            # Room is for speed only: where there is none for it, the records may still have found theirs.
+            if error.errno not in _FULL:
+                raise
+
+    def _write_at(self, data: bytes, place: int) -> None:
+        done = os.pwrite(self._fd, data, place)
+        while done < len(data):
+            done += os.pwrite(self._fd, data[done:], place + done)
+
     def _replaced(self, what: str) -> BrokenRecordError:
         return BrokenRecordError(
             f"the record was changed under its writer: {what}",
             id="AG0221",
-            where=str(self.segment.path),
+            where=self._path,
             hint="agentgov verify",
         )

@@ -2,7 +2,7 @@
 
 Rules: everything here happens under the append lock; memory changes only after the disk has; what memory
 knows and the disk no longer says is tampering, never news. The lines that others wrote in between are linked
-at both ends here and verified one by one when they are sealed.
+at both ends here and verified one by one when they are sealed. Nothing is written behind `log.end`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from agentgov.ledger.wal import (
     create_segment,
     encode_record,
     list_segments,
-    newest_segment,
     parse_record,
     split_torn,
 )
@@ -60,6 +59,7 @@ class Writer:
     Attributes:
         head: The head in memory.
         sealed: The end of the sealed part in memory.
+        ended: Whether the last entry closed the record.
     """
 
     def __init__(
@@ -75,7 +75,6 @@ class Writer:
     ) -> None:
         self._root = layout.root
         self._wal = layout.wal
-        self._wal_name = str(layout.wal)
         self._keys = keys
         self._store = store
         self._pin = pin
@@ -87,6 +86,7 @@ class Writer:
         self._lost: set[int] = set()
         self.head = Head(0, NO_LEAF)
         self.sealed = recovery.NOTHING_SEALED
+        self.ended = False
 
     def sync(self) -> None:
         """Bring memory up to what others have appended, recovering what a crash left.
@@ -98,23 +98,25 @@ class Writer:
         if tail is None:
             self.load()
             return
+        if tail.is_up_to_date():
+            return
+        data = tail.read_new()
+        complete, torn = split_torn(data)
         later: list[Segment] = []
-        size = tail.check()
-        if newest_segment(self._wal_name) == tail.segment.first:
-            tail.check_place()
-        else:
+        if torn or len(complete) == len(data):
             later = [s for s in list_segments(self._wal) if s.first > tail.segment.first]
-            if not later:
-                raise changed("its newest segment is gone", self._wal)
+        if not later:
+            tail.check_place()
+        elif torn:
+            raise changed("a closed part of it is not whole", tail.segment.path)
         # After a seal, what is new in the old segment is read although its name may be gone already.
-        if size > tail.size:
-            self._absorb(tail, size)
+        self._absorb(tail, complete, torn)
         for segment in later:
             if segment.first != self.head.size:
                 self.load()
                 return
             tail = self._open(segment)
-            self._absorb(tail, tail.check())
+            self._absorb(tail, *split_torn(tail.read_new()))
 
     def load(self) -> None:
         """Build memory from the disk, and compare it with the memory there was and with the pin.
@@ -140,6 +142,7 @@ class Writer:
         tail = self._open(unsealed.newest)
         tail.remember(unsealed.newest_bytes)
         self._note_lost(b"".join(record.line + b"\n" for record in unsealed.records))
+        self.ended = unsealed.records[-1].entry.kind == "log.end" if unsealed.records else sealed.ended
         if known.size:
             for seal in self._store.newest_first(sealed.commit):
                 if seal.size() <= known.size:
@@ -147,7 +150,7 @@ class Writer:
                 self._note_lost(seal.entries)
         self.head = head
         if unsealed.torn:
-            self._absorb(tail, tail.check())
+            self._absorb(tail, *split_torn(tail.read_new()))
         else:
             self._report_torn()
 
@@ -158,12 +161,20 @@ class Writer:
             The drafts' entries; without the `key.rotate` that had to come first.
 
         Raises:
-            AgentgovError: AG0204, when the signer's life is over; AG0201, when an entry is too large.
+            AgentgovError: AG0204, when the signer's life is over; AG0231, when the record's is; AG0201, when
+                an entry is too large.
             OSError: When the disk refuses.
         """
         tail = self._tail
         if tail is None:
             raise changed("the newest segment is not open", self._wal)
+        if self.ended:
+            raise AgentgovError(
+                "this record has ended: nothing can be added to it",
+                id="AG0231",
+                where=self._origin,
+                hint="agentgov ledger restart",
+            )
         if signer.ended or signer.key_seq in self._lost:
             raise AgentgovError("this cannot be recorded: the key's life is over", id="AG0204")
         batch = list(drafts)
@@ -173,18 +184,21 @@ class Writer:
         memory, key = self.head, signer.memento()
         done = False
         try:
-            signed = self._sign(batch, signer)
+            signed, head = self._sign(batch, signer)
             data = b"".join([encode_record(item.line, item.signature) for item in signed])
             tail.write(data)
             tail.remember(data)
-            self._note_lost(data)
-            self.head = Head(memory.size + len(signed), signed[-1].leaf())
+            self.head = head
             done = True
         finally:
             if not done:
                 signer.restore(key)
                 self.head = memory
                 self._take_back(tail)
+        for draft in batch:
+            if draft.kind == "key.lost":
+                self._lost.add(draft.body["lost"])
+        self.ended = batch[-1].kind == "log.end"
         return signed[len(batch) - len(drafts) :]
 
     def close_segment(self) -> list[Segment]:
@@ -195,6 +209,10 @@ class Writer:
         """
         tail = self._tail
         if tail is not None and tail.segment.first < self.head.size:
+            # In this order: a writer that finds no room looks for a newer segment; and no later entry is
+            # durable before all the entries here are.
+            tail.give_room_back()
+            tail.sync()
             tail = self._open(create_segment(self._wal, self.head.size))
         return [s for s in list_segments(self._wal) if tail is None or s.first < tail.segment.first]
 
@@ -204,7 +222,7 @@ class Writer:
             self._tail.close()
             self._tail = None
 
-    def _sign(self, batch: Sequence[Draft], signer: Signer) -> list[SignedEntry]:
+    def _sign(self, batch: Sequence[Draft], signer: Signer) -> tuple[list[SignedEntry], Head]:
         size, leaf = self.head.size, self.head.leaf
         signed: list[SignedEntry] = []
         for draft in batch:
@@ -220,7 +238,7 @@ class Writer:
                 signer.replace(following, size)
             signer.ended = draft.kind == "key.end"
             size, leaf = size + 1, leaf_hash(line)
-        return signed
+        return signed, Head(size, leaf)
 
     def _take_back(self, tail: Tail) -> None:
         # Whatever could be restored: the next operation reads the file anew, and compares it with the head.
@@ -230,8 +248,7 @@ class Writer:
         finally:
             tail.close()
 
-    def _absorb(self, tail: Tail, size: int) -> None:
-        complete, torn = split_torn(tail.read_new(size))
+    def _absorb(self, tail: Tail, complete: bytes, torn: bytes) -> None:
         if complete:
             first = parse_record(complete[: complete.find(b"\n")], seq=self.head.size)
             recovery.verify_place(first, self.head.size, self.head.leaf, self._origin)
@@ -241,6 +258,7 @@ class Writer:
             tail.remember(complete)
             self._note_lost(complete)
             self.head = Head(end, last.leaf())
+            self.ended = last.entry.kind == "log.end"
         if torn:
             recovery.keep_torn(self._root, self.head.size, torn)
             tail.take_back()
@@ -253,7 +271,8 @@ class Writer:
     def _report_torn(self) -> None:
         found = recovery.torn_at(self._root, self.head.size)
         drafts = [Draft("log.recovered", None, {"sha256": sha, "torn_bytes": size}) for size, sha in found]
-        if drafts:
+        # Behind the end of a record nothing can be reported: the torn bytes are kept, and that is all.
+        if drafts and not self.ended:
             self.write(drafts, Signer(self._keys.load_key()))
 
     def _check_pin(self, head: Head, leaves: Sequence[LeafHash]) -> None:
