@@ -40,6 +40,7 @@ from agentgov.harness import sweeping
 from agentgov.harness.foreground import foreground_group
 from agentgov.harness.sweeping import Sweep, prctl
 from agentgov.harness.terminal import Ownership, SavedTerminal, is_orphaned_group
+from agentgov.memory import core_limit
 
 ENDS_ALL = sweeping.IS_LINUX
 _START_TIMEOUT_SECONDS = 60.0
@@ -163,7 +164,7 @@ class AgentProcess:
         parts += [os.fsencode(key) + b"=" + os.fsencode(value) for key, value in env.items()]
         if any(b"\x00" in part for part in parts):
             raise RunFailedError("the command or its environment holds a NUL byte", id="AG0034")
-        flags = f"{int(self._ownership == 'foreground')} {int(self._ownership != 'shared')}"
+        flags = f"{int(self._ownership == 'foreground')} {int(self._ownership != 'shared')} {core_limit()}"
         head = f"{len(argv)} {len(env)} {flags}\n".encode()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._channel.sendall(head + b"".join(part + b"\x00" for part in parts))

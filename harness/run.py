@@ -37,6 +37,7 @@ from agentgov.harness.surroundings import Options
 from agentgov.harness.telling import Undisturbed
 from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.stream import Stream
+from agentgov.memory import guard_memory
 from agentgov.rollback.changes import describe, to_payload
 
 
@@ -49,7 +50,7 @@ def run_agent(request: RunRequest, reporter: Reporter, deps: Deps) -> RunOutcome
     Raises:
         AgentgovError: The agent was not started; its class says with which code to exit.
     """
-    sweeping.prctl(sweeping.PR_SET_DUMPABLE, 0)
+    guard_memory()
     reporter = Undisturbed(reporter)
     repo = discover(request.start)
     repo.require_work_tree()

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -70,12 +71,12 @@ _DEFAULTS = (*_TERMINAL, signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT, signal.
 class Plan:
     """What to start: the recorder's first message."""
 
-    def __init__(self, parts: list[bytes], argc: int, *, foreground: bool, own_group: bool) -> None:
+    def __init__(self, parts: list[bytes], head: list[int]) -> None:
+        argc, _, foreground, own_group, self.core_limit = head
         self.argv = parts[:argc]
         self.env = dict(pair.partition(b"=")[::2] for pair in parts[argc:])
-        self.foreground = foreground
+        self.foreground, self.own_group = foreground == 1, own_group == 1
         self.keeps_hangup_ignored = False
-        self.own_group = own_group
 
 
 class Link:
@@ -91,12 +92,12 @@ class Link:
             if not self._more():
                 return None
         head, _, self._buffer = self._buffer.partition(b"\n")
-        argc, envc, foreground, own_group = (int(number) for number in head.split(b" "))
-        while self._buffer.count(b"\x00") < argc + envc:
+        numbers = [int(number) for number in head.split(b" ")]
+        while self._buffer.count(b"\x00") < numbers[0] + numbers[1]:
             if not self._more():
                 return None
-        *parts, self._buffer = self._buffer.split(b"\x00", argc + envc)
-        return Plan(parts, argc, foreground=foreground == 1, own_group=own_group == 1)
+        *parts, self._buffer = self._buffer.split(b"\x00", numbers[0] + numbers[1])
+        return Plan(parts, numbers)
 
     def _more(self) -> bool:
         try:
@@ -164,6 +165,10 @@ def start_agent(plan: Plan, terminal: Terminal | None, supervisor: int) -> tuple
             if not plan.keeps_hangup_ignored:
                 signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            with contextlib.suppress(ValueError, OSError):
+                # The recorder leaves no core file; whether the agent does is for its user to say.
+                limits = (plan.core_limit, resource.getrlimit(resource.RLIMIT_CORE)[1])
+                resource.setrlimit(resource.RLIMIT_CORE, limits)
             failure = execute(plan)
         finally:
             os.write(writer, str(failure).encode())

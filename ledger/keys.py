@@ -21,6 +21,7 @@ from agentgov.files import open_private_dir, read_own_file, write_atomic
 from agentgov.ids import RunId
 from agentgov.ledger.keyring import LOG_KEY
 from agentgov.ledger.signing import PrivateKey
+from agentgov.memory import guard_memory
 
 SEED_BYTES: Final = 32
 _is_stream = re.compile(r"[0-9a-f]{32}").fullmatch
@@ -116,6 +117,7 @@ class KeyFolder:
 
     def create_key(self, random: Random) -> PrivateKey:
         """Make the log key, durably, and return it."""
+        guard_memory()
         open_private_dir(self.path)
         seed = random(SEED_BYTES)
         write_atomic(self.key_file, seed)
@@ -127,6 +129,7 @@ class KeyFolder:
         Raises:
             AgentgovError: AG0225, when it is not there, damaged, or open to others.
         """
+        guard_memory()
         try:
             fd = os.open(self.key_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:

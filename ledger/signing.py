@@ -3,7 +3,8 @@
 Rules: the signed bytes are the DSSE pre-authentication encoding of type and payload, never the payload alone;
 a public key that is not the only encoding of its point, lies off the curve or has low order is refused before
 it is used (under one of low order, common verifiers accept forgeries); a signature with S at or above the
-group order is refused. `cryptography` is imported at first use only.
+group order is refused. A process that holds a private key is closed to others of the same user.
+`cryptography` is imported at first use only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from agentgov.errors import BrokenRecordError
+from agentgov.memory import guard_memory
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -112,6 +114,7 @@ class PrivateKey:
 
         if len(seed) != 32:
             raise BrokenRecordError("a private key that is not 32 bytes long", id="AG0210")
+        guard_memory()
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public_key: bytes = self._key.public_key().public_bytes_raw()
 
