@@ -149,14 +149,18 @@ class Session:
     @cached_property
     def history(self) -> History:
         """Every run of this record and of those it continues, folded from their entries."""
-        from agentgov.harness.state import dead_runs
         from agentgov.ledger.history import fold
         from agentgov.ledger.reader import read_continued
 
-        if (not self.layout.stream_file.exists() or dead_runs(self.layout)) and self.is_bound:
-            # Opening it closes what a killed recorder left, and says what became of a record that is gone.
-            _ = self.stream
+        self.close_dead_runs()
         return fold(read_continued(self.repo))
+
+    def close_dead_runs(self) -> None:
+        """Close what a killed recorder left open, and say what became of a record that is gone."""
+        from agentgov.harness.state import dead_runs
+
+        if (not self.layout.stream_file.exists() or dead_runs(self.layout)) and self.is_bound:
+            _ = self.stream
 
     @cached_property
     def recorded_history(self) -> History:

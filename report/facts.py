@@ -107,8 +107,12 @@ def actor_names(run: RunRecord, reader: PayloadReader) -> dict[int, str]:
         number: str(payload_object(reader, run.run, entry.body["who"]).get("type") or f"agent-{number}")
         for number, entry in run.actors.items()
     }
-    names = {0: MAIN_ACTOR}
-    seen: dict[str, int] = {}
+    return name_actors(types)
+
+
+def name_actors(types: Mapping[int, str]) -> dict[int, str]:
+    """Return a name for each actor, by number, whose types are given."""
+    names, seen = {0: MAIN_ACTOR}, dict[str, int]()
     for number, name in sorted(types.items()):
         seen[name] = seen.get(name, 0) + 1
         names[number] = name if seen[name] == 1 else f"{name}-{seen[name]}"
@@ -117,9 +121,12 @@ def actor_names(run: RunRecord, reader: PayloadReader) -> dict[int, str]:
 
 def changed_files(run: RunRecord, reader: PayloadReader, digest: str | None) -> Sequence[FileFact] | None:
     """Return the files that a `changes` payload lists; None when it is missing or unreadable."""
-    if digest is None:
-        return ()
-    files = payload_object(reader, run.run, digest).get("files")
+    return () if digest is None else files_in(payload_object(reader, run.run, digest))
+
+
+def files_in(changes: Mapping[str, Any]) -> Sequence[FileFact] | None:
+    """Return the files that the object in a `changes` payload lists; None when it is not such a list."""
+    files = changes.get("files")
     if not isinstance(files, list):
         return None
     try:
