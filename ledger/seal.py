@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentgov.errors import BrokenRecordError
-from agentgov.git import ZERO_OID, CatFile, Git, ObjectFormat, is_oid
+from agentgov.git import ZERO_OID, CatFile, Git, ObjectFormat, hash_object, is_oid
 from agentgov.ledger.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
 from agentgov.ledger.entry import SignedEntry, parse_entry
 from agentgov.ledger.note import decode_base64, parse_note
+from agentgov.ledger.packfile import Kind, release, write_kept
 from agentgov.ledger.wal import parse_signature
 
 REF_PREFIX: Final = "refs/agentgov/ledger/"
-_IDENTITY: Final = ("agentgov", "agentgov@localhost")
 _FILES: Final = ("checkpoint", "entries", "proof", "signatures")
 _is_tree_line = re.compile(rb"tree ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
 _is_parent_line = re.compile(rb"parent ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
@@ -128,13 +128,19 @@ class SealStore:
         git: The repository's shared git folder.
         stream_id: Which stream.
         object_format: How the repository names objects.
+
+    Attributes:
+        ref: The ref of the newest seal.
+        new_packs: The packs that this object wrote and that nobody has taken in yet (see `packing`).
     """
 
     def __init__(self, git: Git, stream_id: str, object_format: ObjectFormat) -> None:
         self._git = git
         self._objects = CatFile(git)
         self._format = object_format
+        self._held: list[str] = []
         self.ref = ledger_ref(stream_id)
+        self.new_packs: list[str] = []
 
     def newest(self) -> str | None:
         """Return the newest seal's commit; None when nothing is sealed.
@@ -181,16 +187,6 @@ class SealStore:
         """
         return self._read_commit(commit)[1]
 
-    def objects_of(self, commit: str) -> tuple[list[tuple[str, str]], str | None]:
-        """Return the names of a seal's objects, each with its file name, and the seal before it.
-
-        Raises:
-            IncompleteError: AG0017; BrokenRecordError: AG0018 or AG0228, as `read`.
-        """
-        tree, parent = self._read_commit(commit)
-        files = self._read_tree(tree, commit)
-        return [(commit, ""), (tree, ""), *((oid, name) for name, oid in files.items())], parent
-
     def newest_first(self, commit: str | None) -> Iterator[Seal]:
         """Walk from a seal back to the first one; raises as `read`."""
         while commit is not None:
@@ -217,7 +213,9 @@ class SealStore:
         parent: str | None,
         ts: int,
     ) -> str:
-        """Write a seal's objects, durably, and return its commit; no ref moves.
+        """Write a seal's objects, durably, as one pack, and return its commit; no ref moves.
+
+        The pack is held back from `git gc` until `advance`. Only under the seal lock.
 
         Args:
             entries: As in `Seal`.
@@ -226,29 +224,25 @@ class SealStore:
             proof: As in `Seal`.
             parent: The seal before.
             ts: The time of its last entry, microseconds since 1970 UTC.
+
+        Raises:
+            AgentgovError: AG0008 or AG0491, when git cannot write them.
+            OSError: The disk refuses.
         """
         contents = {"checkpoint": checkpoint, "entries": entries, "proof": proof, "signatures": signatures}
-        lines = []
-        for name in _FILES:
-            oid = self._git.text("hash-object", "-w", "--no-filters", "--stdin", input=contents[name])
-            lines.append(f"100644 blob {oid}\t{name}\n")
-        tree = self._git.text("mktree", input="".join(lines).encode())
-        name, email = _IDENTITY
-        date = f"{ts // 1_000_000} +0000"
-        who = {
-            f"GIT_{role}_{part}": value
-            for role in ("AUTHOR", "COMMITTER")
-            for part, value in (("NAME", name), ("EMAIL", email), ("DATE", date))
-        }
+        names = {name: hash_object(b"blob", data, self._format) for name, data in contents.items()}
+        tree = b"".join(b"100644 %b\x00%b" % (name.encode(), bytes.fromhex(names[name])) for name in _FILES)
         size = parse_checkpoint(parse_note(checkpoint).text).size
-        return self._git.text(
-            "commit-tree",
-            tree,
-            *(["-p", parent] if parent else []),
-            input=f"agentgov: entries up to {size}\n".encode(),
-            env=who,
-            config={"i18n.commitEncoding": "UTF-8"},
-        )
+        person = f"agentgov <agentgov@localhost> {ts // 1_000_000} +0000"
+        headers = [f"tree {hash_object(b'tree', tree, self._format)}"]
+        if parent is not None:
+            headers.append(f"parent {parent}")
+        headers += [f"author {person}", f"committer {person}"]
+        commit = "\n".join([*headers, "", f"agentgov: entries up to {size}", ""]).encode()
+        objects: list[tuple[Kind, bytes]] = [("blob", contents[name]) for name in _FILES]
+        objects += [("tree", tree), ("commit", commit)]
+        self._held.append(write_kept(self._git, objects, self._format))
+        return hash_object(b"commit", commit, self._format)
 
     def advance(self, new: str, old: str | None) -> None:
         """Move the ref, if it still points at `old`.
@@ -258,6 +252,10 @@ class SealStore:
         """
         expected = old if old is not None else ZERO_OID[self._format]
         self._git.run("update-ref", "--no-deref", self.ref, new, expected)
+        for name in self._held:
+            release(self._git, name)
+        self.new_packs += self._held
+        self._held = []
 
     def close(self) -> None:
         """End the git process that reads objects."""
