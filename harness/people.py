@@ -22,10 +22,10 @@ from agentgov.harness.settled import Workplace
 from agentgov.layout import StateHome
 from agentgov.ledger.endorsement import PAYLOAD_TYPE, endorsement_payload
 from agentgov.ledger.entry import Draft
+from agentgov.ledger.sshkey import parse_public_key
 from agentgov.ledger.sshsig import (
     PersonKey,
     find_person_key,
-    parse_public_key,
     sign_statement,
     verify_statement_alone,
 )

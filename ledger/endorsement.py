@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.ledger.signing import parse_envelope
-from agentgov.ledger.sshsig import SshPublicKey, verify_statement_alone
+from agentgov.ledger.sshkey import SshPublicKey
+from agentgov.ledger.sshsig import verify_statement_alone
 
 PAYLOAD_TYPE: Final = "application/vnd.agentgov.endorsement.v1+json"
 

@@ -22,7 +22,8 @@ from typing import Final, Literal
 
 from agentgov.errors import AgentgovError, ConfigError
 from agentgov.ledger.revocation import FrozenHead, Revocation, frozen_heads, parse_revoked
-from agentgov.ledger.sshsig import NAMESPACE, SshPublicKey, parse_public_key
+from agentgov.ledger.sshkey import SshPublicKey, parse_public_key
+from agentgov.ledger.sshsig import NAMESPACE
 
 MAX_CHARS: Final = 4 * 1024 * 1024
 MAX_LINE_CHARS: Final = 8192

@@ -9,8 +9,6 @@ Where there is no key to sign with, the error names the command that makes one. 
 from __future__ import annotations
 
 import base64
-import hashlib
-import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +18,8 @@ from typing import Final
 
 from agentgov.errors import AgentgovError, BrokenRecordError, UntrustedSignerError
 from agentgov.git import Git, Repository, clean_environment
-from agentgov.ledger.signing import Envelope, EnvelopeSignature, check_public_key, pae
+from agentgov.ledger.signing import Envelope, EnvelopeSignature, pae
+from agentgov.ledger.sshkey import Fields, SshPublicKey, check_ssh_key, malformed, parse_public_key
 from agentgov.text import printable
 
 NAMESPACE: Final = "agentgov-approval-v1"
@@ -51,28 +50,6 @@ class PersonKey:
     file: Path | None
     literal: str | None
     source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SshPublicKey:
-    """A public key as SSH encodes it."""
-
-    blob: bytes
-
-    @property
-    def algorithm(self) -> str:
-        """Its type, such as `ssh-ed25519`."""
-        return _Fields(self.blob).text()
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint as `ssh-keygen -l` prints it."""
-        return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
-
-    @property
-    def line(self) -> str:
-        """The key as it stands in a public key file or a trust file."""
-        return f"{self.algorithm} {base64.b64encode(self.blob).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +119,7 @@ def sign_ssh(key: PersonKey, message: bytes, *, namespace: str = NAMESPACE) -> S
             hint=f"ssh-keygen -Y sign -n {namespace} -f {path if key.file else 'KEY'} FILE",
         )
     signature = parse_armored(done.stdout.decode("ascii", "replace"))
-    _check_key(signature.public_key)
+    check_ssh_key(signature.public_key)
     return signature
 
 
@@ -196,7 +173,7 @@ def verify_ssh_alone(signature: SshSignature, message: bytes, *, namespace: str 
         BrokenRecordError: AG0217, when it is wrong or for something else; AG0210, when its key is refused.
         AgentgovError: AG0215, when ssh-keygen is missing.
     """
-    _check_key(signature.public_key)
+    check_ssh_key(signature.public_key)
     with tempfile.TemporaryDirectory(prefix="agentgov-") as folder:
         signed = Path(folder) / "signature"
         signed.write_text(signature.armored())
@@ -250,11 +227,11 @@ def parse_armored(raw_text: str) -> SshSignature:
     """
     body = raw_text.strip() + "\n"
     if not body.startswith(_BEGIN) or not body.endswith(_END):
-        raise _malformed()
+        raise malformed()
     try:
         blob = base64.b64decode(body[len(_BEGIN) : -len(_END)].replace("\n", ""), validate=True)
     except ValueError:
-        raise _malformed() from None
+        raise malformed() from None
     return parse_sshsig(blob)
 
 
@@ -265,65 +242,15 @@ def parse_sshsig(raw: bytes) -> SshSignature:
         BrokenRecordError: AG0218, when it is not one.
     """
     if len(raw) > _MAX_SIGNATURE_BYTES or raw[:6] != b"SSHSIG" or raw[6:10] != b"\x00\x00\x00\x01":
-        raise _malformed()
-    fields = _Fields(raw[10:])
+        raise malformed()
+    fields = Fields(raw[10:])
     key, namespace = fields.string(), fields.text()
     fields.string()
     hash_name = fields.text()
     fields.string()
     if fields.rest() or hash_name not in ("sha256", "sha512"):
-        raise _malformed()
+        raise malformed()
     return SshSignature(SshPublicKey(key), namespace, raw)
-
-
-def parse_public_key(raw_line: str) -> SshPublicKey:
-    """Parse the line of a public key file; a comment may follow.
-
-    Raises:
-        BrokenRecordError: AG0218, when it is not one; AG0210, when the key is refused.
-    """
-    words = raw_line.split()
-    try:
-        key = SshPublicKey(base64.b64decode(words[1], validate=True))
-    except (IndexError, ValueError):
-        raise _malformed() from None
-    if key.algorithm != words[0]:
-        raise _malformed()
-    _check_key(key)
-    return key
-
-
-class _Fields:
-    """Reads the length-prefixed strings of SSH (RFC 4251, section 5)."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self._place = 0
-
-    def string(self) -> bytes:
-        head = self._raw[self._place : self._place + 4]
-        if len(head) != 4:
-            raise _malformed()
-        end = self._place + 4 + int(struct.unpack(">I", head)[0])
-        if end > len(self._raw):
-            raise _malformed()
-        value, self._place = self._raw[self._place + 4 : end], end
-        return value
-
-    def text(self) -> str:
-        try:
-            return self.string().decode("ascii")
-        except UnicodeDecodeError:
-            raise _malformed() from None
-
-    def rest(self) -> bytes:
-        return self._raw[self._place :]
-
-
-def _check_key(key: SshPublicKey) -> None:
-    fields = _Fields(key.blob)
-    if fields.text() in ("ssh-ed25519", "sk-ssh-ed25519@openssh.com"):
-        check_public_key(fields.string())
 
 
 def _setting(repository: Repository, name: str) -> str | None:
@@ -381,7 +308,3 @@ def _ssh_keygen(
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     return printable(lines[-1], limit=300) if lines else f"exit code {done.returncode}"
-
-
-def _malformed() -> BrokenRecordError:
-    return BrokenRecordError("this is not an SSH signature or key", id="AG0218")

@@ -8,7 +8,7 @@ import struct
 
 from agentgov.ledger.revocation import FrozenHead
 from agentgov.ledger.signing import PrivateKey
-from agentgov.ledger.sshsig import SshPublicKey
+from agentgov.ledger.sshkey import SshPublicKey
 
 LOG = "agentgov/" + "a" * 32
 OTHER_LOG = "agentgov/" + "b" * 32
