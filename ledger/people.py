@@ -30,9 +30,9 @@ MAX_LINE_CHARS: Final = 8192
 Standing = Literal["member", "since left", "revoked"]
 
 # The principals, in quotes if they hold a space; then whatever else.
-_split_names = re.compile(r'\s*(?:"([^"]*)"|([^\s"]+))\s+(.*)').fullmatch
+_split_names = re.compile(r'[ \t]*(?:"([^"]*)"|([^ \t"]+))[ \t]+(.*)').fullmatch
 _is_key_type = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[a-zA-Z0-9@.-]+").match
-_OPTION = re.compile(r'([a-zA-Z][a-zA-Z-]*)(?:="([^"]*)")?(?:,|(?=\s)|$)')
+_OPTION = re.compile(r'([a-zA-Z][a-zA-Z-]*)(?:="([^"]*)")?(?:,|(?=[ \t])|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class People:
             raise ConfigError("the trust file is too large", id="AG0422", where=".agentgov/allowed_signers")
         lines, problems = [], []
         for number, line in enumerate(allowed_signers.split("\n"), 1):
-            if not line.strip() or line.lstrip().startswith("#"):
+            if not line.strip(" \t\r") or line.lstrip(" \t").startswith("#"):
                 continue
             try:
                 lines.append(_parse_line(number, line.removesuffix("\r")))
@@ -237,8 +237,8 @@ def _options(text: str) -> tuple[dict[str, str], str]:
         place = match.end()
         if text[place - 1 : place] != ",":
             # The end of the options: the key follows.
-            return found, text[place:].strip()
-    return found, text[place:].strip()
+            return found, text[place:]
+    return found, text[place:]
 
 
 _KNOWN_OPTIONS: Final = frozenset({"cert-authority", "namespaces", "valid-after", "valid-before"})
