@@ -47,7 +47,6 @@ COMMANDS: dict[str, dict[str, CommandEntry]] = {
         "log": CommandEntry("log", "The runs of this repository, newest first."),
         "show": CommandEntry("show", "One run call by call, or one call whole."),
         "diff": CommandEntry("diff", "What a run, or some of its calls, changed."),
-        "verify": CommandEntry("verify", "Check that the record is unchanged, signed and complete."),
     },
     "Take or take back": {
         "apply": CommandEntry("apply", "Bring a run's result into your working tree, uncommitted."),
@@ -55,6 +54,9 @@ COMMANDS: dict[str, dict[str, CommandEntry]] = {
         "drop": CommandEntry("drop", "Throw a run's copy away; its record stays."),
         "approve": CommandEntry("approve", "Sign off exactly this result for a branch."),
         "promote": CommandEntry("promote", "Merge a run's result into a branch, through its gates."),
+    },
+    "Keep the record": {
+        "verify": CommandEntry("verify", "Check that the record is unchanged, signed and complete."),
     },
 }
 

@@ -70,14 +70,17 @@ class Session:
     random: Random = os.urandom
 
     @classmethod
-    def here(cls) -> Session:
+    def here(cls, *, bare_ok: bool = False) -> Session:
         """The session for the current folder.
+
+        Args:
+            bare_ok: Go on in a repository without a work tree, such as an auditor's mirror.
 
         Raises:
             AgentgovError: there is no repository here, or git refuses it.
         """
         cwd = Path.cwd()
-        return cls(discover(cwd), state_home(os.environ), cwd, dict(os.environ))
+        return cls(discover(cwd, bare_ok=bare_ok), state_home(os.environ), cwd, dict(os.environ))
 
     @property
     def layout(self) -> Layout:

@@ -1,29 +1,28 @@
-"""`agentgov verify`: check that the record is unchanged, signed and complete."""
+"""`agentgov verify`: check that a record, or one proof from it, is unchanged, signed and complete."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agentgov.cli.screen import Screen, notes, print_json, results
+from agentgov.cli.screen import notes, print_json, results
 from agentgov.cli.session import Session
-from agentgov.errors import ExitCode
+from agentgov.cli.verify_outside import Outside, look_outside
+from agentgov.cli.verify_show import progress_bar, show_report
+from agentgov.errors import ExitCode, UsageError
 from agentgov.git import Git
 from agentgov.ledger.pins import Pin, advance_pin, pin_path
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_report import Level, Report, explain, parse_level
-from agentgov.ledger.verify_source import RepositorySource, local_trust
+from agentgov.ledger.verify_source import RepositorySource, earlier_leaf, local_trust
 from agentgov.rollback.presence import missing_objects
-
-PROGRESS_FROM = 20_000
 
 
 def command(
-    run: Annotated[
+    what: Annotated[
         str | None,
         typer.Argument(
             metavar="[RUN]", help="Check the evidence of this run only; the record is checked whole."
@@ -35,6 +34,22 @@ def command(
             "--require", metavar="LEVEL", help="chained, signed, saved, pinned, witnessed or timestamped."
         ),
     ] = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust", metavar="FILE", help="Who is trusted, instead of the protected branch's trust file."
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every record here: own, fetched, mirrored and archived ones.")
+    ] = False,
+    stream: Annotated[
+        str | None, typer.Option("--stream", metavar="ID", help="One of them, by its 32 characters.")
+    ] = None,
+    structure: Annotated[
+        bool,
+        typer.Option("--structure", help="Leave the signatures unchecked; quick, and level 0 at most."),
+    ] = False,
     whole_text: Annotated[bool, typer.Option("--explain", help="Every check with what it means.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help='One object: {"v":1,"ok":...,...}.')] = False,
 ) -> None:
@@ -50,52 +65,96 @@ def command(
 
       agentgov verify 7kq2f --require pinned
 
+      agentgov verify --all --trust allowed_signers
+
       agentgov verify --explain
     """
-    session = Session.here()
-    report = verify_here(session, run=run, require=None if require is None else parse_level(require))
+    if (every or stream is not None) and what is not None:
+        raise UsageError("--all and --stream check whole records: leave RUN out", id="AG0350")
+    level = None if require is None else parse_level(require)
+    if every or stream is not None:
+        from agentgov.cli.verify_records import verify_records
+
+        raise typer.Exit(
+            int(
+                verify_records(
+                    stream,
+                    trust=trust,
+                    require=level,
+                    structure=structure,
+                    as_json=as_json,
+                    whole_text=whole_text,
+                )
+            )
+        )
+    session = Session.here(bare_ok=True)
+    report = verify_here(session, run=what, require=level, trust=trust, structure=structure)
     if as_json:
         print_json(report.to_json())
     elif whole_text:
         results().block(explain(report).removesuffix("\n"))
     else:
-        _show(results(), report)
+        show_report(results(), report)
     raise typer.Exit(int(report.exit_code))
 
 
-def verify_here(session: Session, *, run: str | None = None, require: Level | None = None) -> Report:
+def verify_here(
+    session: Session,
+    *,
+    run: str | None = None,
+    require: Level | None = None,
+    trust: Path | None = None,
+    structure: bool = False,
+) -> Report:
     """Verify this clone's record, and remember where it stood if it holds.
+
+    Args:
+        session: The command's session.
+        run: Check the evidence of this run only.
+        require: The level that must be reached.
+        trust: A file that says who is trusted, instead of the protected branch's.
+        structure: Leave signatures unchecked.
 
     Raises:
         UsageError: nothing was ever recorded here, or `run` names no run.
     """
-    trust = local_trust(session.repo, session.state)
-    source = RepositorySource(session.repo, known_stream_id=trust.stream_id)
-    if source.stream_id() is None:
+    known = local_trust(session.repo, session.state)
+    source = RepositorySource(session.repo, known_stream_id=known.stream_id)
+    stream_id = source.stream_id()
+    if stream_id is None:
         session.demand_record()
     store = Git(session.layout.store) if session.layout.store.is_dir() else None
     history = session.recorded_history
     # A record that cannot be read names no run; it is then verified whole, which says why.
     chosen = history.find_run(run).run if run is not None and history.runs else None
-    report = verify_ledger(
-        source,
-        trust=trust,
-        objects=None if store is None else partial(missing_objects, store),
-        payloads=session.payloads,
-        is_live=session.is_live,
-        require=require,
-        run=chosen,
-        progress=_progress(),
-    )
-    _remember(session, report)
+    outside = Outside() if stream_id is None else look_outside(session, stream_id, trust)
+    with progress_bar() as progress:
+        report = verify_ledger(
+            source,
+            trust=known,
+            objects=None if store is None else partial(missing_objects, store),
+            payloads=session.payloads,
+            is_live=session.is_live,
+            require=require,
+            run=chosen,
+            progress=progress,
+            anchors=outside.anchors,
+            quorum=outside.quorum,
+            people=outside.people,
+            earlier=partial(earlier_leaf, session.repo),
+            structure=structure,
+        )
+    report.notes += outside.notes
+    remember(session, report)
     return report
 
 
-def _remember(session: Session, report: Report) -> None:
+def remember(session: Session, report: Report) -> None:
     """Pin the head that was verified, if it is saved: the rest may honestly be lost with the disk."""
     head = report.head
     if (
         head is None
+        or report.structure_only
         or report.exit_code in (ExitCode.BROKEN, ExitCode.UNTRUSTED)
         or report.sealed != head.size
     ):
@@ -107,39 +166,3 @@ def _remember(session: Session, report: Report) -> None:
     except OSError as error:
         # What was verified holds all the same; only the next cut back to an earlier state may not be seen.
         notes().line(f"agentgov: this state could not be remembered: {error.strerror}")
-
-
-def _progress() -> Callable[[int], None] | None:
-    """A progress line for long records, on a terminal only."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(count: int) -> None:
-        if count >= PROGRESS_FROM:
-            sys.stderr.write(f"\r{count} entries read")
-            sys.stderr.flush()
-
-    return show
-
-
-def _show(out: Screen, report: Report) -> None:
-    broken = report.broken_at is not None
-    out.line(report.headline(), "bold red" if broken else "bold")
-    held = report.holds()
-    if held is not None:
-        out.line(f"  {held}")
-    for check in report.checks:
-        style = "red" if check.status in ("broken", "untrusted") else None
-        out.line(f"  {check.status:<10} {check.name:<12} {check.text}", style)
-    for finding in report.findings[:10]:
-        out.line(f"  {finding.place()}: {finding.why}")
-    if len(report.findings) > 10:
-        out.line(f"  ({len(report.findings) - 10} more: --json)")
-    if broken:
-        out.line(
-            "help: compare with another copy of this repository; do not run agents here until it is clear"
-        )
-        return
-    if report.level is not None:
-        level = f"level {int(report.level)} of {int(max(Level))} ({report.level.label})"
-        out.line(f"{level}      whole text: --explain")

@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from agentgov.errors import BrokenRecordError
+from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.files import held_for_reading, machine_id, read_own_file
 from agentgov.git import Git, Repository
 from agentgov.layout import StateHome
+from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.keys import KeyFolder, read_stream_id
 from agentgov.ledger.pins import Pin, pin_path, read_pin
+from agentgov.ledger.records import find_records
 from agentgov.ledger.seal import REF_PREFIX, Seal, SealStore
 from agentgov.ledger.wal import list_segments, split_torn
 
@@ -90,6 +92,45 @@ def local_trust(repository: Repository, state: StateHome, *, machine: str | None
     pin = read_pin(pin_path(state.pins, stream)) if stream is not None else None
     own = keys.load_key().public_key.hex() if bound is not None and keys.has_key() else None
     return Trust(pin, own, bound)
+
+
+def earlier_leaf(repository: Repository, log: str, size: int) -> str | None:
+    """Return the leaf of the last of the first `size` entries of another record, as it lies here.
+
+    A moved or copied clone keeps what its earlier record had not saved, beside its own.
+
+    Args:
+        repository: Where to look.
+        log: The other record's origin.
+        size: How many entries it is said to have had.
+
+    Returns:
+        64 hex characters; None when that part of the record is not here.
+
+    Raises:
+        BrokenRecordError: When what is here is no record.
+    """
+    stream = log.removeprefix(ORIGIN_PREFIX)
+    if not _is_stream_id(stream):
+        return None
+    aside = repository.layout.root / "earlier" / stream
+    for record in read_tail(aside).records:
+        if record.seq == size - 1:
+            return leaf_hash(record.line).hex()
+    for tip in [place.tip for place in find_records(repository) if place.stream_id == stream]:
+        store = SealStore(Git(repository.common_dir), stream, repository.object_format)
+        try:
+            for seal in store.newest_first(tip):
+                lines, first = seal.lines(), seal.first()
+                if first < size <= first + len(lines):
+                    return leaf_hash(lines[size - 1 - first]).hex()
+                if first + len(lines) < size:
+                    break
+        except IncompleteError:
+            continue
+        finally:
+            store.close()
+    return None
 
 
 class RecordSource(Protocol):
