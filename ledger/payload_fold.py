@@ -7,6 +7,7 @@ Rules this module keeps:
     * A file is folded only by who holds its lock, so never while somebody appends to it.
     * What is read back has been hashed (CatFile), and each payload is checked against its commitment again by
       the caller: the store is not trusted.
+    * A branch grows by adding; only an erasure (payload_erase) writes it anew, without what is to go.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,14 +25,31 @@ from agentgov.files import FileLock, fsync_dir, open_own_file, open_private_dir,
 from agentgov.git import CatFile, Git, check_oid
 from agentgov.ids import RunId
 from agentgov.layout import Layout
+from agentgov.ledger.payload_records import SUFFIX, is_erased_record, record_places
 
 REF_PREFIX: Final = "refs/agentgov/payloads"
 BLOB_NAME: Final = "payloads"
 _CLASSES: Final = ("args", "changes", "output", "patch")
 _BATCH_BYTES: Final = 64 * 2**20
 _CACHED_BLOBS: Final = 4
+_SINGLE_RUNS: Final = 4
 _HEADER: Final = "agentgov payloads"
 _PERSON: Final = "agentgov <agentgov> 0 +0000"
+
+
+@dataclass(slots=True)
+class Dropped:
+    """What an erasure took out of the branches.
+
+    Attributes:
+        digests: The commitments whose records were there.
+        objects: The objects that those branches do not lead to any more.
+        blobs: Those of them that hold the records.
+    """
+
+    digests: set[str] = field(default_factory=set)
+    objects: set[str] = field(default_factory=set)
+    blobs: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -53,7 +72,7 @@ class FoldedPayloads:
     def __init__(self, layout: Layout, store: Path, object_format: str) -> None:
         self._layout = layout
         self._store = store
-        self._object_format = object_format
+        self.object_format = object_format
         self._git = Git(store)
         self._cat: CatFile | None = None
         self._runs: dict[RunId, _Branches] = {}
@@ -66,15 +85,18 @@ class FoldedPayloads:
 
     def load(self, run: RunId) -> None:
         """Index what the run's branches hold beyond what is known."""
+        tips = self._tips(run)
         known = self._runs.setdefault(run, _Branches())
-        for cls, tip in self._tips(run).items():
-            commit: str | None = tip
-            while commit is not None and commit != known.tips.get(cls):
-                parent, tree, _ = self._commit(commit)
-                blob = self._blob_of(tree)
+        for cls, old in known.tips.items():
+            if tips.get(cls) != old and old not in self._history(tips.get(cls)):
+                # An erasure wrote the branch anew: what was known of it leads to objects that are gone.
+                known = self._runs[run] = _Branches()
+                break
+        for cls, tip in tips.items():
+            for commit in self._history(tip, until=known.tips.get(cls)):
+                blob = self._blob_of(self._commit(commit)[1])
                 for digest, at, length in record_places(self._blob(blob)):
                     known.places.setdefault(digest, (blob, at, length))
-                commit = parent
             known.tips[cls] = tip
 
     def forget(self, run: RunId) -> None:
@@ -108,17 +130,93 @@ class FoldedPayloads:
                 for name, data in files
                 if name not in folded
                 for line in data.split(b"\n")
-                if line.startswith(prefix)
+                if line.startswith(prefix) and not is_erased_record(line)
             ]
             if not lines:
                 continue
-            blob = self._write("blob", b"".join(lines))
-            tree = check_oid(self._git.text("mktree", input=f"100644 blob {blob}\t{BLOB_NAME}\n".encode()))
+            tree = self._write_tree(b"".join(lines))
             commit = self._write("commit", _commit_bytes(tree, tip, names))
             old = tip if tip is not None else "0" * len(commit)
             updates.append(f"update {REF_PREFIX}/{run}/{cls} {commit} {old}\n")
         if updates:
             self._git.run("update-ref", "--stdin", input="".join(["start\n", *updates, "commit\n"]).encode())
+
+    def drop(self, gone: Mapping[RunId, Collection[str]]) -> Dropped:
+        """Write the branches anew without the records of these commitments, in one transaction.
+
+        Blobs without such a record stay as they are; a branch of which nothing is left goes. The objects
+        that held the records are still in the store afterwards.
+        """
+        dropped = Dropped()
+        updates: list[str] = []
+        for run, tips in self._all_tips(gone).items():
+            for cls, tip in tips.items():
+                new = self._without(tip, frozenset(gone[run]), dropped)
+                if new != tip:
+                    ref = f"{REF_PREFIX}/{run}/{cls}"
+                    updates.append(f"delete {ref} {tip}\n" if new is None else f"update {ref} {new} {tip}\n")
+            self.forget(run)
+        self._blobs.clear()
+        if updates:
+            self._git.run("update-ref", "--stdin", input="".join(["start\n", *updates, "commit\n"]).encode())
+        return dropped
+
+    def _without(self, tip: str, digests: frozenset[str], dropped: Dropped) -> str | None:
+        """Return the tip of the branch without these records; None when it has no others."""
+        links: list[tuple[str, str, frozenset[str], bytes | None]] = []
+        left = 0
+        for commit in reversed(self._history(tip)):
+            _, tree, names = self._commit(commit)
+            blob = self._blob_of(tree)
+            data = self._blob(blob)
+            places = record_places(data)
+            kept = [place for place in places if place[0] not in digests]
+            left += len(kept)
+            is_same = len(kept) == len(places)
+            if not is_same:
+                dropped.digests.update(place[0] for place in places if place[0] in digests)
+                dropped.blobs.add(blob)
+                dropped.objects |= {tree, blob}
+            records = None if is_same else b"".join(data[at : at + length + 1] for _, at, length in kept)
+            links.append((commit, tree, names, records))
+        if all(records is None for *_, records in links):
+            return tip
+        new: str | None = None
+        touched = False
+        for commit, tree, names, records in links:
+            touched = touched or records is not None
+            if not touched:
+                new = commit
+                continue
+            dropped.objects.add(commit)
+            if left:
+                tree = tree if records is None else self._write_tree(records)
+                new = self._write("commit", _commit_bytes(tree, new, sorted(names)))
+        if not left:
+            for commit, tree, _, _ in links:
+                dropped.objects |= {commit, tree}
+        return new if left else None
+
+    def _all_tips(self, runs: Collection[RunId]) -> dict[RunId, dict[str, str]]:
+        if len(runs) <= _SINGLE_RUNS:
+            return {run: self._tips(run) for run in runs}
+        found: dict[RunId, dict[str, str]] = {}
+        for line in self._git.text(
+            "for-each-ref", "--format=%(objectname) %(refname)", f"{REF_PREFIX}/"
+        ).splitlines():
+            oid, _, ref = line.partition(" ")
+            run, _, cls = ref.removeprefix(f"{REF_PREFIX}/").partition("/")
+            if RunId(run) in runs and cls in _CLASSES:
+                found.setdefault(RunId(run), {})[cls] = check_oid(oid)
+        return found
+
+    def _history(self, tip: str | None, until: str | None = None) -> list[str]:
+        """The commits of a branch, the newest first, down to but without `until`."""
+        commits: list[str] = []
+        while tip is not None and tip != until:
+            commits.append(tip)
+            tip = self._commit(tip)[0]
+        return commits
 
     def close(self) -> None:
         """End the reading process, if there is one."""
@@ -135,7 +233,7 @@ class FoldedPayloads:
             "-q",
             "--bare",
             "--template=",
-            f"--object-format={self._object_format}",
+            f"--object-format={self.object_format}",
             self._store.absolute(),
         )
         alternates = self._store / "objects" / "info" / "alternates"
@@ -155,6 +253,10 @@ class FoldedPayloads:
             if ref.removeprefix(folder) in _CLASSES:
                 tips[ref.removeprefix(folder)] = check_oid(oid)
         return tips
+
+    def _write_tree(self, records: bytes) -> str:
+        blob = self._write("blob", records)
+        return check_oid(self._git.text("mktree", input=f"100644 blob {blob}\t{BLOB_NAME}\n".encode()))
 
     def _write(self, kind: str, data: bytes) -> str:
         return check_oid(self._git.text("hash-object", "-w", "-t", kind, "--stdin", input=data))
@@ -202,7 +304,7 @@ class FoldedPayloads:
         return data
 
 
-def fold_files(layout: Layout, folded: FoldedPayloads, run: RunId, suffix: str) -> None:
+def fold_files(layout: Layout, folded: FoldedPayloads, run: RunId) -> None:
     """Move the run's files that nobody holds a lock on into the store, then remove them."""
     folder = layout.payloads / run
     if not folder.is_dir():
@@ -210,7 +312,7 @@ def fold_files(layout: Layout, folded: FoldedPayloads, run: RunId, suffix: str) 
     with FileLock(layout.payloads / "fold.lock"):
         held: list[tuple[Path, int]] = []
         try:
-            for path in sorted(path for path in folder.iterdir() if path.suffix == suffix):
+            for path in sorted(path for path in folder.iterdir() if path.suffix == SUFFIX):
                 fd = _lock_if_free(path)
                 if fd is not None:
                     held.append((path, fd))
@@ -220,21 +322,19 @@ def fold_files(layout: Layout, folded: FoldedPayloads, run: RunId, suffix: str) 
                 # What follows the last LF was torn by a crash and never acknowledged.
                 batch.append((path.stem, data[: data.rfind(b"\n") + 1]))
                 if sum(len(records) for _, records in batch) >= _BATCH_BYTES:
-                    _move(folder, folded, run, batch, suffix)
+                    _move(folder, folded, run, batch)
                     batch = []
             if batch:
-                _move(folder, folded, run, batch, suffix)
+                _move(folder, folded, run, batch)
         finally:
             for _, fd in held:
                 os.close(fd)
 
 
-def _move(
-    folder: Path, folded: FoldedPayloads, run: RunId, batch: list[tuple[str, bytes]], suffix: str
-) -> None:
+def _move(folder: Path, folded: FoldedPayloads, run: RunId, batch: list[tuple[str, bytes]]) -> None:
     folded.add(run, batch)
     for name, _ in batch:
-        (folder / f"{name}{suffix}").unlink(missing_ok=True)
+        (folder / f"{name}{SUFFIX}").unlink(missing_ok=True)
     fsync_dir(folder)
 
 
@@ -266,18 +366,6 @@ def _changed_ns(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def record_places(data: bytes) -> list[tuple[str, int, int]]:
-    """Commitment, offset and length of each whole record in `data`."""
-    places: list[tuple[str, int, int]] = []
-    at = 0
-    while (end := data.find(b"\n", at)) >= 0:
-        parts = data[at : min(end, at + 160)].split(b"\t", 3)
-        if len(parts) == 4:
-            places.append((parts[2].decode("ascii", "replace"), at, end - at))
-        at = end + 1
-    return places
 
 
 def _malformed(oid: str) -> BrokenRecordError:

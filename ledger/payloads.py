@@ -7,6 +7,7 @@ Rules this module keeps:
     * `get` hands out nothing that does not match its commitment.
     * A record is one line: class TAB field TAB commitment TAB base64(salt) TAB base64(value) LF. A last line
       without LF was never acknowledged and is passed over.
+    * An erased record keeps its place in a file that is still written to, with salt and value overwritten.
     * A file of records is written by one process, which holds a lock on it; it is folded into the private
       store only when nobody holds that lock, and removed only after the store has it (see payload_fold.py).
 """
@@ -19,16 +20,19 @@ import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from agentgov.clock import Random
-from agentgov.errors import BrokenRecordError, UsageError
+from agentgov.errors import BrokenRecordError, IncompleteError, UsageError
 from agentgov.files import fsync_dir, open_own_file, open_private_dir
 from agentgov.ids import RunId
 from agentgov.layout import Layout
-from agentgov.ledger.payload_fold import FoldedPayloads, fold_files, record_places
+from agentgov.ledger.payload_erase import Removed, remove_payloads
+from agentgov.ledger.payload_fold import FoldedPayloads, fold_files
+from agentgov.ledger.payload_records import SUFFIX, is_erased_record, record_places
 from agentgov.ledger.redaction import Redactor
 
 PayloadClass = Literal["changes", "args", "output", "patch"]
@@ -39,7 +43,6 @@ FIELDS: Final[dict[str, frozenset[str]]] = {
     "patch": frozenset({"patch"}),
 }
 SALT_BYTES: Final = 32
-SUFFIX: Final = ".payloads"
 _ROLL_BYTES: Final = 16 * 2**20
 _INDEXED_RUNS: Final = 16
 _DOMAIN: Final = b"agentgov/commit/v1\x00"
@@ -132,6 +135,7 @@ class PayloadStore:
         self._layout = layout
         self._redactor = redactor
         self._random = random
+        self._store = store
         self._folded = FoldedPayloads(layout, store, object_format)
         self._writers: dict[RunId, _Writer] = {}
         self._loose: dict[RunId, dict[Path, _Loose]] = {}
@@ -177,6 +181,7 @@ class PayloadStore:
 
         Raises:
             BrokenRecordError: AG0260, when what is stored under it is something else.
+            IncompleteError: AG0017, when an object of the store is missing.
             UsageError: AG0262, when `digest` is no commitment.
         """
         if _is_commitment(digest) is None:
@@ -184,10 +189,17 @@ class PayloadStore:
         writer = self._writers.get(run)
         if writer is not None and digest in writer.waiting_at:
             return parse_record(writer.waiting[writer.waiting_at[digest][0]][:-1], digest)
-        raw_line = self._find(run, digest)
+        try:
+            raw_line = self._find(run, digest)
+        except IncompleteError:
+            # An erasure wrote the branch anew since it was read.
+            self._forget(run)
+            raw_line = None
         if raw_line is None and self._refresh(run):
             raw_line = self._find(run, digest)
-        return None if raw_line is None else parse_record(raw_line, digest)
+        if raw_line is None or is_erased_record(raw_line):
+            return None
+        return parse_record(raw_line, digest)
 
     def fold(self, run: RunId) -> None:
         """Move the run's files that nobody writes to any more into the store, if there are any.
@@ -197,8 +209,23 @@ class PayloadStore:
         """
         self.sync()
         self._close(run)
-        fold_files(self._layout, self._folded, run, SUFFIX)
+        fold_files(self._layout, self._folded, run)
         self._forget(run)
+
+    def erase(self, gone: Mapping[RunId, Collection[str]]) -> Removed:
+        """Destroy the payloads of these commitments, salts included, wherever this clone keeps them.
+
+        The tombstones must be in the record already. May be repeated, by any process, until it went through.
+
+        Returns:
+            What was found and destroyed, and what holds the same bytes and could not be touched.
+        """
+        self.sync()
+        try:
+            return remove_payloads(self._layout, self._store, self._folded, gone)
+        finally:
+            for run in gone:
+                self._forget(run)
 
     def close(self) -> None:
         """Make everything durable and give the files back, so that any process may fold them."""

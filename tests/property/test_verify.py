@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentgov.errors import BrokenRecordError, ExitCode
-from agentgov.ledger.payload_fold import record_places
+from agentgov.ledger.payload_records import record_places
 from agentgov.ledger.seal import Seal
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_evidence import count_lines

@@ -16,7 +16,7 @@ from agentgov.files import fsync_dir
 from agentgov.git import Git, discover
 from agentgov.ids import RunId
 from agentgov.layout import Layout
-from agentgov.ledger import payload_fold, payloads
+from agentgov.ledger import payload_fold, payload_records
 from agentgov.ledger.payloads import PayloadStore, commitment
 from agentgov.ledger.redaction import Redactor
 from tests.conftest import GitRunner, MakeRepo
@@ -90,7 +90,7 @@ def test_a_field_outside_its_class_is_refused(layout: Layout) -> None:
 
 
 def _loose(layout: Layout) -> list[Path]:
-    return sorted((layout.payloads / RUN).glob(f"*{payloads.SUFFIX}"))
+    return sorted((layout.payloads / RUN).glob(f"*{payload_records.SUFFIX}"))
 
 
 def test_a_torn_last_line_is_passed_over(layout: Layout) -> None:
