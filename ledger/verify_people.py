@@ -20,7 +20,8 @@ from agentgov.ids import RunId
 from agentgov.ledger.entry import Entry
 from agentgov.ledger.revocation import FrozenHead
 from agentgov.ledger.signing import parse_envelope
-from agentgov.ledger.sshsig import SshPublicKey, verify_statement_alone
+from agentgov.ledger.sshkey import SshPublicKey
+from agentgov.ledger.sshsig import verify_statement_alone
 from agentgov.ledger.verify_report import Check, Finding, Status
 
 
@@ -138,6 +139,8 @@ def _judge_signer(
         names = dict.fromkeys(key.fingerprint for _, key in keys)
         if names:
             say("ok", f"a person stands behind this record's key: {', '.join(names)}")
+        elif not is_known:
+            say("--", "nobody stands behind this record's key")
         else:
             say("--", "this record's key, trusted on first use; nobody stands behind it yet")
         return
