@@ -98,18 +98,27 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     Raises:
         ValueError: When there is no such leaf; the caller's mistake, never an outsider's.
     """
-    if not 0 <= index < len(leaves):
+    return [root(leaves[first:last]) for first, last in inclusion_ranges(index, len(leaves))]
+
+
+def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
+    """Return the leaves under each sibling from leaf `index` up, lowest first, as (first, one past the last).
+
+    Raises:
+        ValueError: When there is no such leaf; the caller's mistake, never an outsider's.
+    """
+    if not 0 <= index < size:
         raise ValueError("no such leaf")
-    first, last, siblings = 0, len(leaves), []
+    first, last, ranges = 0, size, []
     while last - first > 1:
         middle = first + _split(last - first)
         if index < middle:
-            siblings.append(root(leaves[middle:last]))
+            ranges.append((middle, last))
             last = middle
         else:
-            siblings.append(root(leaves[first:middle]))
+            ranges.append((first, middle))
             first = middle
-    return siblings[::-1]
+    return ranges[::-1]
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
@@ -118,23 +127,32 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
     Raises:
         ValueError: When there are fewer leaves than that; the caller's mistake.
     """
-    if not 0 <= old_size <= len(leaves):
+    return [root(leaves[first:last]) for first, last in consistency_ranges(old_size, len(leaves))]
+
+
+def consistency_ranges(old_size: int, size: int) -> list[tuple[int, int]]:
+    """Return the leaves under each node of a consistency proof, as `inclusion_ranges`.
+
+    Raises:
+        ValueError: When the old tree is the larger one; the caller's mistake.
+    """
+    if not 0 <= old_size <= size:
         raise ValueError("the old tree is larger than the new one")
-    if old_size in (0, len(leaves)):
+    if old_size in (0, size):
         return []
     # RFC 6962, section 2.1.2, SUBPROOF(m, D[n], b) without its recursion.
-    first, last, proof = 0, len(leaves), []
+    first, last, ranges = 0, size, []
     while last != old_size:
         middle = first + _split(last - first)
         if old_size <= middle:
-            proof.append(root(leaves[middle:last]))
+            ranges.append((middle, last))
             last = middle
         else:
-            proof.append(root(leaves[first:middle]))
+            ranges.append((first, middle))
             first = middle
     if first != 0:
-        proof.append(root(leaves[first:last]))
-    return proof[::-1]
+        ranges.append((first, last))
+    return ranges[::-1]
 
 
 def verify_inclusion(
