@@ -188,7 +188,28 @@ def _policy_at(repo: Repository, commit: str, name: str, source: Source) -> Poli
     return Policy.parse(raw, label=f" on {printable(name, limit=100)}", source=source)
 
 
-def read_at(repo: Repository, commit: str, path: str) -> bytes | None:
+def protected_commit(repo: Repository, state: StateHome) -> tuple[str, str] | None:
+    """The commit that trust is read from, and the name of its branch; None when there is none.
+
+    The ref pinned for this repository comes first, then the remote's default branch, then the default branch.
+
+    Raises:
+        ConfigError: AG0103 when the pinned ref is not there; AG0104 when what is pinned cannot be read.
+    """
+    pinned = _remembered(repo, state).get("ref")
+    if pinned is None:
+        return next(((commit, name) for commit, name, _ in _branches(repo)), None)
+    commit = repo.resolve(pinned)
+    if commit is None:
+        raise ConfigError(
+            f"trust cannot be taken from {printable(pinned, limit=100)}: there is no such revision",
+            id="AG0103",
+            where=str(repo.common_dir),
+        )
+    return commit, pinned
+
+
+def read_at(repo: Repository, commit: str, path: str, limit_bytes: int = MAX_FILE_BYTES) -> bytes | None:
     """The content of a regular file in a commit; None when there is none.
 
     Raises:
@@ -200,9 +221,9 @@ def read_at(repo: Repository, commit: str, path: str) -> bytes | None:
         mode, _, oid, raw_size = meta.split()
         if found != path.encode():
             continue
-        if mode not in (b"100644", b"100755") or int(raw_size) > MAX_FILE_BYTES:
+        if mode not in (b"100644", b"100755") or not raw_size.isdigit() or int(raw_size) > limit_bytes:
             raise ConfigError(
-                f"{path} is not a regular file of at most {MAX_FILE_BYTES} bytes", id="AG0103", where=commit
+                f"{path} is not a regular file of at most {limit_bytes} bytes", id="AG0103", where=commit
             )
         return git.run("cat-file", "blob", oid.decode("ascii")).stdout
     return None

@@ -6,6 +6,7 @@ Rules kept here:
 - Persons are counted, not keys. Agents never count. The operator counts only where there is no [review] table
   or it says `solo`,
   is shown as self-approved, and never carries a high tier alone.
+- An approval by a key that was revoked counts below the place where it was frozen, and nowhere else.
 - An approval holds for one change: same target, same delta digest, same rules, not expired; where the target
   still is at the
   approved base, the same result tree as well. Above medium it holds for that very result tree only.
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agentgov.config import ReviewTable
-from agentgov.gates.review import GivenApproval
+from agentgov.gates.review import GivenApproval, Principal
 from agentgov.gates.tiers import TIERS, Tier
 from agentgov.ids import RunId
 
@@ -107,6 +108,7 @@ def decide_promotion(facts: PromotionFacts) -> PromotionDecision:
     blocked = bool(missing)
     protected = is_protected(facts.target, facts.protected)
     counted: dict[str, bool] = {}
+    left: set[str] = set()
     used: list[int] = []
     rejected: list[str] = []
     for given in facts.approvals:
@@ -116,11 +118,13 @@ def decide_promotion(facts: PromotionFacts) -> PromotionDecision:
             continue
         for principal in given.principals:
             own = principal.is_operator_key or principal.name in facts.operators
-            refusal = _refusal(principal.name, own, facts)
+            refusal = _refusal(principal, own, facts)
             if refusal is not None:
                 rejected.append(f"{principal.name}: {refusal}")
                 continue
             counted[principal.name] = counted.get(principal.name, False) or own
+            if principal.standing == "since left":
+                left.add(principal.name)
             if given.seq is not None and given.seq not in used:
                 used.append(given.seq)
     needed = 0 if not protected else 1 if facts.review is None else facts.review.required
@@ -132,7 +136,8 @@ def decide_promotion(facts: PromotionFacts) -> PromotionDecision:
             f"an approval by another person: a change of tier {facts.tier} is never self-approved alone"
         )
     elif protected:
-        passed.append(f"approvals {len(counted)} of {needed}")
+        gone = f" ({', '.join(sorted(left))}: since left)" if left else ""
+        passed.append(f"approvals {len(counted)} of {needed}{gone}")
     return PromotionDecision(
         allowed=not missing,
         is_protected=protected,
@@ -183,8 +188,10 @@ def _stale(given: GivenApproval, facts: PromotionFacts) -> str | None:
     return None
 
 
-def _refusal(name: str, own: bool, facts: PromotionFacts) -> str | None:
-    if name in facts.agents:
+def _refusal(principal: Principal, own: bool, facts: PromotionFacts) -> str | None:
+    if principal.standing == "revoked":
+        return "their key was revoked before this approval, as far as the record can show"
+    if principal.name in facts.agents:
         return "an agent cannot approve"
     if own and facts.review is not None and not facts.review.solo:
         return "you started this run, so yours cannot count"

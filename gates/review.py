@@ -20,6 +20,7 @@ from typing import Any
 
 from agentgov.errors import BrokenRecordError, UntrustedSignerError
 from agentgov.ids import RunId
+from agentgov.ledger.people import Standing
 from agentgov.ledger.signing import Envelope, sign_envelope
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -155,14 +156,16 @@ class Principal:
     Attributes:
         name: as the trust file says, or "operator" for the key pinned on this machine.
         is_operator_key: it is the pinned key of whoever started runs here.
+        standing: whether the key still counts: a revoked one does so below the place where it was frozen.
     """
 
     name: str
     is_operator_key: bool = False
+    standing: Standing = "member"
 
 
 Identify = Callable[[bytes, bytes], Principal | None]
-"""Says who made a signature: (signed bytes, signature) -> a trusted principal, or None."""
+"""Says who made a signature: (signed bytes, signature) -> a principal and their standing, or None."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,8 @@ def verify_approval(envelope: Envelope, identify: Identify, *, seq: int | None =
 
     Raises:
         BrokenRecordError: AG0111, when it is not an approval.
-        UntrustedSignerError: AG0112, when no signature is by anybody trusted.
+        UntrustedSignerError: AG0112, when no signature is by anybody trusted, now or once: what a revoked
+            principal's is worth is for the decision to say.
     """
     if envelope.payload_type != PAYLOAD_TYPE:
         raise _broken("its type is another")

@@ -12,25 +12,32 @@ Rules kept here:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agentgov.errors import AgentgovError
-from agentgov.gates.adoption import operator_key, pin_operator_key, read_at
+from agentgov.errors import AgentgovError, UntrustedSignerError
+from agentgov.gates.adoption import operator_key, pin_operator_key, protected_commit, read_at
 from agentgov.git import Repository
 from agentgov.harness.settled import Workplace
 from agentgov.layout import StateHome
 from agentgov.ledger.endorsement import PAYLOAD_TYPE, endorsement_payload
 from agentgov.ledger.entry import Draft
+from agentgov.ledger.people import People
+from agentgov.ledger.revocation import REVOKED_FILE, Revocation, parse_revoked
+from agentgov.ledger.signing import Envelope
 from agentgov.ledger.sshkey import parse_public_key
 from agentgov.ledger.sshsig import (
     PersonKey,
     find_person_key,
+    parse_sshsig,
     sign_statement,
     verify_statement_alone,
 )
+from agentgov.text import printable
 
 TRUST_FILE: Final = ".agentgov/allowed_signers"
+MAX_TRUST_BYTES: Final = 4 * 1024 * 1024
 _DEFAULT_KEYS: Final = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")
 
 
@@ -52,9 +59,67 @@ def find_key(repo: Repository, home: Path | None, given: Path | None) -> PersonK
 
 def read_trust(repo: Repository, commit: str) -> str | None:
     """Return the trust file of a commit; None when it has none."""
-    raw = read_at(repo, commit, TRUST_FILE)
+    raw = read_at(repo, commit, TRUST_FILE, MAX_TRUST_BYTES)
     # ssh-keygen takes the end of a line from another system for a part of the key.
     return None if raw is None else raw.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def read_revoked(repo: Repository, commit: str) -> str | None:
+    """Return the file of revoked keys of a commit; None when it has none."""
+    raw = read_at(repo, commit, REVOKED_FILE, MAX_TRUST_BYTES)
+    return None if raw is None else raw.decode("utf-8", "replace")
+
+
+def read_people(repo: Repository, state: StateHome, *commits: str) -> People | None:
+    """Return who is trusted by the first of these commits, else by the protected branch.
+
+    Who was revoked on any of them counts as revoked: a branch that lags behind brings nobody back.
+
+    Returns:
+        None when there is neither a trust file nor anybody revoked.
+
+    Raises:
+        ConfigError: AG0421 or AG0422, when one of the files is not understood; AG0103, when one is a link, a
+            folder or too large.
+    """
+    protected = protected_commit(repo, state)
+    places = dict.fromkeys((*commits, *(() if protected is None else protected[:1])))
+    trust: str | None = None
+    revocations: dict[str, Revocation] = {}
+    for number, commit in enumerate(places):
+        if number == 0:
+            trust = read_trust(repo, commit)
+        revoked = read_revoked(repo, commit)
+        if revoked is not None:
+            revocations |= {revocation.text(): revocation for revocation in parse_revoked(revoked)}
+    if trust is None and not revocations:
+        return None
+    return replace(People.parse(trust or ""), revocations=tuple(revocations.values()))
+
+
+def demand_standing(repo: Repository, state: StateHome, commit: str, envelope: Envelope) -> None:
+    """Refuse what would count nowhere, because a key that signed it was revoked.
+
+    Args:
+        repo: The repository.
+        state: The user's state folder.
+        commit: Where trust is read from, besides the protected branch.
+        envelope: What was signed.
+
+    Raises:
+        UntrustedSignerError: AG0423, when that is so.
+    """
+    persons = read_people(repo, state, commit)
+    for item in envelope.signatures if persons is not None else ():
+        key = parse_sshsig(item.signature).public_key
+        if persons is not None and persons.revocations_of(key):
+            name = printable(persons.principal(key) or "this person", limit=80)
+            raise UntrustedSignerError(
+                f"the key of {name} was revoked",
+                id="AG0423",
+                where=key.fingerprint,
+                hint="agentgov keys list",
+            )
 
 
 def own_public_keys(repo: Repository, home: Path | None) -> tuple[str, ...]:

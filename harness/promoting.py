@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +39,6 @@ from agentgov.gates.review import (
     PAYLOAD_TYPE,
     Approval,
     GivenApproval,
-    Principal,
     verify_approval,
 )
 from agentgov.gates.tiers import ChangedPath, tier_of
@@ -145,6 +144,7 @@ def approve(
 
     Raises:
         AgentgovError: There is nothing to approve, no such branch, or ssh-keygen cannot sign.
+        UntrustedSignerError: AG0423, the key was revoked.
     """
     bound = bound_result(run)
     head = _demand_branch(work, request.target)
@@ -167,6 +167,7 @@ def approve(
         expires_us=now + DEFAULT_LIFETIME_US,
     )
     envelope = sign_statement(key, PAYLOAD_TYPE, approval.to_payload())
+    people.demand_standing(work.repo, request.state, head, envelope)
     words = None if not message else work.payloads.put(run.run, "args", "message", message.encode())
     seq = run.enter([Draft("approval.given", run.run, {"envelope": envelope.to_body(), "message": words})])
     run.save()
@@ -279,6 +280,7 @@ def _facts(
         people.read_trust(work.repo, would.old) or "",
         operator_key(work.repo, request.state),
         people.own_public_keys(work.repo, request.home),
+        people.read_people(work.repo, request.state, would.old),
     )
     operators = {request.operator_email} if request.operator_email else set()
     agents = set() if run.record.start is None else {str(run.record.start.body["agent"])}
@@ -294,7 +296,7 @@ def _facts(
         base_is_head=would.base_is_head,
         tier=tier_of(changes),
         review=adopted.review,
-        approvals=_approvals(run, trusted.identify),
+        approvals=_approvals(run, trusted, work.stream.origin),
         operators=frozenset(operators | {trusted.person_of(name) for name in operators}),
         agents=frozenset(agents | {trusted.person_of(name) for name in agents}),
         policy=adopted.digest,
@@ -304,11 +306,12 @@ def _facts(
     )
 
 
-def _approvals(run: SettledRun, identify: Callable[[bytes, bytes], Principal | None]) -> list[GivenApproval]:
+def _approvals(run: SettledRun, trusted: TrustedPersons, log: str) -> list[GivenApproval]:
     """The approvals in the record by anybody trusted; a broken one, or a stranger's, counts for nothing."""
     found = []
     for entry in run.record.approvals:
         try:
+            identify = trusted.identify_at(log, entry.seq)
             found.append(verify_approval(parse_envelope(entry.body["envelope"]), identify, seq=entry.seq))
         except AgentgovError:
             continue

@@ -304,3 +304,18 @@ def test_size_raises_the_tier_and_tests_count_less() -> None:
     assert [change(b"src/a.py", n) for n in (199, 200, 1_000, 1_001)] == ["low", "medium", "medium", "high"]
     assert change(b"tests/test_a.py", 800) == "low"
     assert tier_of([]) == "low"
+
+
+def test_an_approval_by_a_revoked_key_counts_below_the_freeze_only_and_is_shown() -> None:
+    left = GivenApproval(APPROVAL, (Principal("bob", standing="since left"),), 7)
+    gone = GivenApproval(APPROVAL, (Principal("carol", standing="revoked"),), 8)
+    decision = decide_promotion(replace(FACTS, approvals=(left, gone)))
+    assert decision.counted == ("bob",)
+    assert decision.used == (7,)
+    assert "approvals 1 of 1 (bob: since left)" in decision.passed
+    assert decision.rejected == (
+        "carol: their key was revoked before this approval, as far as the record can show",
+    )
+    decision = decide_promotion(replace(FACTS, approvals=(gone,)))
+    assert not decision.allowed
+    assert not decision.counted
