@@ -14,7 +14,7 @@ from agentgov.errors import BrokenRecordError
 from agentgov.files import held_for_reading, read_own_file
 from agentgov.git import Git, Repository
 from agentgov.ledger.chain import NO_LEAF
-from agentgov.ledger.disk import disk_errors
+from agentgov.ledger.disk import DiskErrors
 from agentgov.ledger.entry import SignedEntry
 from agentgov.ledger.keys import read_stream_id
 from agentgov.ledger.recovery import verify_place
@@ -110,7 +110,7 @@ class Reader:
         """
         if self._sealed_only or not self._layout.wal.is_dir():
             return RawRecord(self.store.newest(), ())
-        with disk_errors(self._layout.root), held_for_reading(self._layout.lock):
+        with DiskErrors(self._layout.root), held_for_reading(self._layout.lock):
             seal = self.store.newest()
             segments = []
             for segment in list_segments(self._layout.wal):

@@ -22,7 +22,7 @@ from agentgov.layout import StateHome
 from agentgov.ledger import genesis, recovery
 from agentgov.ledger.bodies import KINDS, check_body
 from agentgov.ledger.checkpoint import Checkpoint
-from agentgov.ledger.disk import disk_errors
+from agentgov.ledger.disk import DiskErrors
 from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.keyring import Keyring, LiveKey
 from agentgov.ledger.keys import SEED_BYTES, KeyFolder, Signer
@@ -32,6 +32,7 @@ from agentgov.ledger.reader import Reader
 from agentgov.ledger.seal import SealStore
 from agentgov.ledger.sealing import Sealing
 from agentgov.ledger.signing import PrivateKey
+from agentgov.ledger.wal import Segment
 from agentgov.ledger.writer import Head, Writer
 
 SEAL_WAIT_SECONDS = 60.0
@@ -64,6 +65,7 @@ class Stream:
         self._repository = repository
         self._layout = repository.layout
         self._root, self._lock_file = self._layout.root, self._layout.lock
+        self._disk = DiskErrors(self._root)
         self._keys = keys
         self._random = random
         self._pin = pin_path(state.pins, stream_id)
@@ -101,7 +103,7 @@ class Stream:
             BrokenRecordError: When what is there is not what was written.
         """
         layout = repository.layout
-        with disk_errors(layout.root):
+        with DiskErrors(layout.root):
             keys = KeyFolder.of(state.keys, repository.common_dir, machine or machine_id())
             if not create and not cls.exists(repository):
                 # Raises when one was begun here: then it was removed.
@@ -180,7 +182,8 @@ class Stream:
             _check_draft(draft, signer, last=place == len(drafts) - 1)
         if not drafts:
             return []
-        with self._locked():
+        # As in `_locked`, without its price.
+        with self._mutex, self._disk, FileLock(self._lock_file):
             self._writer.sync()
             return self._writer.write(drafts, signer)
 
@@ -193,7 +196,7 @@ class Stream:
             AgentgovError: AG0226, when the disk refuses; AG0008, when git does.
         """
         lock = FileLock(self._layout.seal_lock)
-        with disk_errors(self._root):
+        with self._disk:
             lock.acquire(timeout_seconds=SEAL_WAIT_SECONDS)
             try:
                 checkpoint = self._seal()
@@ -260,7 +263,7 @@ class Stream:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._mutex, disk_errors(self._root), FileLock(self._lock_file):
+        with self._mutex, self._disk, FileLock(self._lock_file):
             yield
 
     def _merge_packs(self) -> None:
@@ -273,23 +276,37 @@ class Stream:
 
     def _seal(self) -> Checkpoint | None:
         writer = self._writer
-        # Asked before the append lock is taken: nobody else moves the ref while the seal lock is held.
-        newest = self._store.newest()
         with self._locked():
             writer.sync()
-            if newest != writer.sealed.commit:
-                # Another process has sealed since; memory of the segments is right, that of the seal is old.
-                writer.load()
+            closed = self._close_segments()
             sealed, head = writer.sealed, writer.head
-            if head.size == sealed.size:
-                return None
-            closed = writer.close_segment()
+        if not closed:
+            return None
         sealing = Sealing(self._store, self.origin, self.public_key, self._pin)
-        checkpoint, newer = sealing.run(sealed, closed, head.size, head.leaf, self.log_signer())
+        try:
+            checkpoint, newer = sealing.run(sealed, closed, head.size, head.leaf, self.log_signer())
+        except AgentgovError:
+            # Nobody else moves the ref while the seal lock is held, but one that held it before and was
+            # killed may have moved it, and left the segments for the next to remove.
+            if self._store.newest() == sealed.commit:
+                raise
+            with self._locked():
+                writer.load()
+            return self._seal()
         with self._locked():
             writer.sealed = newer
             recovery.remove_segments(self._layout.wal, closed)
         return checkpoint
+
+    def _close_segments(self) -> list[Segment]:
+        """Close what is to be sealed; under the append lock, after `sync`."""
+        writer = self._writer
+        closed = writer.close_segment()
+        if (closed[0].first if closed else writer.head.size) != writer.sealed.size:
+            # Another process has sealed since; memory of the segments is right, that of the seal is old.
+            writer.load()
+            closed = writer.close_segment()
+        return closed
 
 
 def _check_draft(draft: Draft, signer: Signer, *, last: bool) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ MAX_RECORD_BYTES: Final = canonical.MAX_BYTES + 90
 # About the records of one seal's third: one change of size for each 75 of them or so.
 RESERVE_BYTES: Final = 65_536
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FOLDER_SETTLES_NS: Final = 50_000_000
 _is_segment = re.compile(r"[0-9]{16}").fullmatch
 
 
@@ -100,8 +102,8 @@ def split_torn(data: bytes) -> tuple[bytes, bytes]:
     """Split a segment into its complete lines and what a crash left behind them.
 
     The written part ends at the first NUL: behind it lies space that was reserved. A power cut may leave some
-    pages of a batch and not others: what is torn reaches from the first to the last byte behind the last complete
-    line that is not NUL.
+    pages of a batch and not others: what is torn reaches from the first to the last byte that is not NUL
+    behind the last complete line.
     """
     written = data.find(b"\x00")
     end = data.rfind(b"\n", 0, len(data) if written < 0 else written) + 1
@@ -113,7 +115,10 @@ class Tail:
 
     Behind the written part a segment has room: NUL bytes, so that the sync of an append changes no size and
     needs no commit of the file system's journal. Whoever starts the next segment cuts the room off first:
-    while there is room, this segment is the newest one, and no folder has to be listed.
+    while there is room, this segment is the newest one, and no folder has to be listed. For the same reason
+    an append never asks for the file's status: newer kernels then give the next write a time of its own,
+    which has to be committed, too. That the name still means this file is known from the status of the
+    folder.
 
     Args:
         segment: The file, which must be there.
@@ -124,10 +129,12 @@ class Tail:
         self.size = 0
         self.last = b""
         self._path = str(segment.path)
+        self._folder = str(segment.path.parent)
+        self._folder_seen: tuple[int, int, int] | None = None
         self._fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         mine = os.fstat(self._fd)
         self._identity = mine.st_dev, mine.st_ino
-        # How far the file is known to reach.
+        # How far the file reaches, as far as this writer knows.
         self._reach = mine.st_size
 
     def is_up_to_date(self) -> bool:
@@ -141,21 +148,30 @@ class Tail:
         if not there.startswith(last):
             short = len(there) < len(last)
             raise self._replaced("it is shorter than it was" if short else "its last entry is another one")
-        return there[len(last) :] == b"\x00" and self.check_place() == self._reach
+        return (
+            there[len(last) :] == b"\x00"
+            and os.lseek(self._fd, 0, os.SEEK_END) == self._reach
+            and self._look_at_folder() == self._folder_seen
+        )
 
-    def check_place(self) -> int:
-        """Check that the name in the folder still means this file; return the file's size in bytes.
+    def check_place(self) -> None:
+        """Check that the name in the folder still means this file.
 
         Raises:
             BrokenRecordError: AG0221, when it does not.
         """
+        folder = self._look_at_folder()
+        if folder == self._folder_seen:
+            return
         try:
-            there = os.lstat(self._path)  # noqa: PTH116 - on each append: a Path's own is slow
+            there = os.lstat(self._path)
         except FileNotFoundError:
             raise self._replaced("the file is gone") from None
         if (there.st_dev, there.st_ino) != self._identity:
             raise self._replaced("the file is another one")
-        return there.st_size
+        # A folder that changes twice within a tick of the kernel's clock may show one time for both.
+        settled = time.time_ns() - folder[2] > _FOLDER_SETTLES_NS
+        self._folder_seen = folder if settled else None
 
     def read_new(self) -> bytes:
         """Return what stands behind memory, up to the file's end.
@@ -163,7 +179,7 @@ class Tail:
         Raises:
             BrokenRecordError: AG0221, when no writer can have written it.
         """
-        self._reach = os.fstat(self._fd).st_size
+        self._reach = os.lseek(self._fd, 0, os.SEEK_END)
         wanted = self._reach - self.size
         if wanted > MAX_OWN_FILE_BYTES:
             raise self._replaced("it became far too large")
@@ -214,11 +230,15 @@ class Tail:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
+    def _look_at_folder(self) -> tuple[int, int, int]:
+        try:
+            status = os.stat(self._folder)  # noqa: PTH116 - on each append: a Path's own is slow
+        except FileNotFoundError:
+            raise self._replaced("the folder is gone") from None
+        # Not the time of its content, which anybody may set.
+        return status.st_dev, status.st_ino, status.st_ctime_ns
+
     def _reserve(self, end: int) -> None:
-        # Another writer may have reserved since; what lies behind the written part is NUL in any case.
-        self._reach = os.fstat(self._fd).st_size
-        if end < self._reach:
-            return
         reach = (end // RESERVE_BYTES + 1) * RESERVE_BYTES
         try:
             self._write_at(bytes(reach - end), end)
