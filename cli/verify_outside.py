@@ -15,7 +15,6 @@ from typing import Final
 
 from agentgov.cli.session import Session
 from agentgov.errors import UsageError
-from agentgov.git import Repository
 from agentgov.ledger.anchors import Anchor
 from agentgov.ledger.people import People
 from agentgov.ledger.revocation import REVOKED_FILE
@@ -45,35 +44,30 @@ def look_outside(session: Session, stream_id: str, trust: Path | None) -> Outsid
     Raises:
         UsageError: AG0351, when the file cannot be read.
     """
-    return Outside(people=find_people(session.repo, trust))
+    return Outside(people=find_people(session, trust))
 
 
-def find_people(repo: Repository, trust: Path | None) -> People | None:
-    """Who is trusted: by the file, else by the protected branch; None when there is no trust file.
+def find_people(session: Session, trust: Path | None) -> People | None:
+    """Who is trusted: by the file or folder, else by the protected branch; None when there is no trust file.
+
+    Args:
+        session: The command's session.
+        trust: A trust file, or a folder such as `.agentgov` that holds it and the file of revoked keys.
 
     Raises:
         UsageError: AG0351, when the file cannot be read.
+        ConfigError: AG0421 or AG0422, when it is not understood.
     """
-    if trust is not None:
+    if trust is None:
+        from agentgov.harness.people import read_people
+
+        return read_people(session.repo, session.state)
+    if not trust.is_dir():
         return People.parse(read_text(trust))
-    from agentgov.gates.adoption import read_at
-    from agentgov.harness.people import read_trust
-
-    commit = protected_commit(repo)
-    signers = None if commit is None else read_trust(repo, commit)
-    if commit is None or signers is None:
-        return None
-    revoked = read_at(repo, commit, REVOKED_FILE)
-    return People.parse(signers, None if revoked is None else revoked.decode("utf-8", "replace"))
-
-
-def protected_commit(repo: Repository) -> str | None:
-    """The commit that trust is read from: the remote's default branch, else the default branch."""
-    remote = repo.remote_default()
-    if remote is not None and (commit := repo.ref(remote.tracking)) is not None:
-        return commit
-    branch = repo.default_branch()
-    return None if branch is None else repo.ref(branch)
+    revoked = trust / REVOKED_FILE.rpartition("/")[2]
+    return People.parse(
+        read_text(trust / "allowed_signers"), read_text(revoked) if revoked.exists() else None
+    )
 
 
 def read_text(path: Path) -> str:
