@@ -57,6 +57,8 @@ COMMANDS: dict[str, dict[str, CommandEntry]] = {
     },
     "Keep the record": {
         "verify": CommandEntry("verify", "Check that the record is unchanged, signed and complete."),
+        "redact": CommandEntry("redact", "Erase what a call carried; the record says so, and holds."),
+        "prune": CommandEntry("prune", "Let go of stored content that is past its time."),
     },
 }
 

@@ -159,10 +159,12 @@ class Session:
         return fold(read_continued(self.repo))
 
     def close_dead_runs(self) -> None:
-        """Close what a killed recorder left open, and say what became of a record that is gone."""
+        """Close what a killed recorder or an erasure left open; say what became of a record that is gone."""
         from agentgov.harness.state import dead_runs
+        from agentgov.ledger.erasure import is_unfinished
 
-        if (not self.layout.stream_file.exists() or dead_runs(self.layout)) and self.is_bound:
+        is_left = not self.layout.stream_file.exists() or dead_runs(self.layout) or is_unfinished(self.layout)
+        if is_left and self.is_bound:
             _ = self.stream
 
     @cached_property
@@ -216,7 +218,7 @@ class Session:
             PolicyDeniedError: AG0314, an agent asks.
             ConflictError: AG0071, it is still going on.
         """
-        self._demand_person()
+        self.demand_person()
         from agentgov.harness.settled import Workplace, settle
         from agentgov.report.facts import start_facts
         from agentgov.rollback.objects import ObjectStore
@@ -241,7 +243,7 @@ class Session:
             if run is not None:
                 add_entry(run, signed.entry)
 
-    def _demand_person(self) -> None:
+    def demand_person(self) -> None:
         """Refuse an agent what is a person's to do: to take, take back, approve or land a run."""
         from agentgov.harness.state import run_above
 

@@ -20,7 +20,7 @@ from agentgov.config import Settings
 from agentgov.errors import AgentgovError, ConflictError
 from agentgov.files import FileLock, open_private_dir
 from agentgov.git import Repository
-from agentgov.harness import finishing
+from agentgov.harness import erasing, finishing
 from agentgov.harness.attribution import Writer, calls_by_path
 from agentgov.harness.startup import read_settings
 from agentgov.harness.state import RunLock, clear, dead_runs, read_state
@@ -49,7 +49,7 @@ def recover(
     clock: Clock,
     random: Random,
 ) -> list[RunId]:
-    """Close every run of this repository whose recorder died.
+    """Close every run of this repository whose recorder died, and finish an erasure that was cut short.
 
     Returns:
         The runs that were closed by this call.
@@ -57,6 +57,7 @@ def recover(
     Raises:
         AgentgovError: The record cannot be read or written.
     """
+    erasing.finish(repo, payloads)
     closed: list[RunId] = []
     for run in dead_runs(repo.layout):
         lock = RunLock(repo.layout, run)

@@ -51,7 +51,12 @@ def tombstone(item: Commitment, reason: str | None) -> Draft:
 
 
 def erase(
-    layout: Layout, stream: Stream, payloads: PayloadStore, tombstones: Sequence[Draft], gone: Gone
+    layout: Layout,
+    stream: Stream,
+    payloads: PayloadStore,
+    tombstones: Sequence[Draft],
+    gone: Gone,
+    forget: Callable[[], None],
 ) -> Removed:
     """Enter the tombstones, then destroy what they name.
 
@@ -61,6 +66,7 @@ def erase(
         payloads: Its payloads.
         tombstones: ``payload.erased`` or ``payload.pruned``; none when they are in the record already.
         gone: The commitments that the tombstones name, by run.
+        forget: Removes what was derived from payloads and can be made again.
 
     Raises:
         ConflictError: AG0005, when another process has been erasing for a minute.
@@ -78,18 +84,26 @@ def erase(
                 stream.append(tombstones[at : at + _DRAFTS_AT_ONCE], stream.log_signer())
             if tombstones:
                 stream.seal()
-            return payloads.erase(gone)
+            removed = payloads.erase(gone)
+            forget()
+            return removed
     finally:
         lock.release()
 
 
-def finish(layout: Layout, payloads: PayloadStore, entries: Callable[[], Iterable[Entry]]) -> Removed | None:
+def finish(
+    layout: Layout,
+    payloads: PayloadStore,
+    entries: Callable[[], Iterable[Entry]],
+    forget: Callable[[], None],
+) -> Removed | None:
     """Destroy what the record says is gone and a crash left; None when there is nothing to finish.
 
     Args:
         layout: Where this clone's record lies.
         payloads: Its payloads.
         entries: Gives the entries of the record and of those it continues, the oldest first; called twice.
+        forget: Removes what was derived from payloads and can be made again.
 
     Raises:
         AgentgovError: AG0285, when something could not be destroyed.
@@ -105,7 +119,9 @@ def finish(layout: Layout, payloads: PayloadStore, entries: Callable[[], Iterabl
         return None
     try:
         with _marked(layout):
-            return payloads.erase(gone_by_record(entries))
+            removed = payloads.erase(gone_by_record(entries))
+            forget()
+            return removed
     finally:
         lock.release()
 
