@@ -9,16 +9,30 @@ key.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from agentgov.errors import BrokenRecordError
-from agentgov.ids import is_token
+from agentgov.ledger.fields import (
+    ASCENDING,
+    BASE64,
+    BOOLEAN,
+    DIGEST,
+    INTEGER,
+    OID,
+    ORIGIN,
+    TEXT,
+    TOKEN,
+    Field,
+    is_ascending,
+    list_of,
+    maybe,
+    number,
+    one_of,
+    record,
+)
 
-Check = Callable[[Any], bool]
-MAX_LIST: Final = 4096
 END_REASONS: Final = ("rotated", "restarted", "retired")
 PAYLOAD_CLASSES: Final = ("args", "changes", "output", "patch")
 PAYLOAD_FIELDS: Final = (
@@ -35,11 +49,6 @@ PAYLOAD_FIELDS: Final = (
     "who",
 )
 
-_is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
-_is_oid = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
-_is_origin = re.compile(r"agentgov/[0-9a-f]{32}").fullmatch
-_is_base64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?").fullmatch
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -51,120 +60,63 @@ class Kind:
         signer: Whose key may sign it.
     """
 
-    fields: Mapping[str, Check]
+    fields: Mapping[str, Field]
     run: Literal["set", "null", "any"]
     signer: Literal["log", "session", "any"]
 
 
-def _number(lowest: int) -> Check:
-    return lambda value: type(value) is int and value >= lowest
-
-
-def _one_of(*names: str) -> Check:
-    return lambda value: type(value) is str and value in names
-
-
-def _maybe(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _record(**fields: Check) -> Check:
-    # The fields of a line are sorted, those of a draft are not.
-    return lambda value: (
-        type(value) is dict and value.keys() == fields.keys() and all(c(value[n]) for n, c in fields.items())
-    )
-
-
-def _list_of(check: Check) -> Check:
-    return lambda value: type(value) is list and len(value) <= MAX_LIST and all(map(check, value))
-
-
-def _digest(value: Any) -> bool:
-    return type(value) is str and _is_digest(value) is not None
-
-
-def _oid(value: Any) -> bool:
-    return type(value) is str and _is_oid(value) is not None
-
-
-def _token(value: Any) -> bool:
-    return type(value) is str and is_token(value)
-
-
-def _bool(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _base64(value: Any) -> bool:
-    return type(value) is str and _is_base64(value) is not None
-
-
-def _origin(value: Any) -> bool:
-    return type(value) is str and _is_origin(value) is not None
-
-
-def _ascending(value: Any) -> bool:
-    if type(value) is not list or len(value) > MAX_LIST or any(type(n) is not int for n in value):
-        return False
-    return all(a < b for a, b in zip([0, *value], value, strict=False))
-
-
-_COUNT, _NUMBER, _PLACE = _number(0), _number(1), _one_of("workspace", "in-place")
-_COMMITMENT = _digest
-_EXIT = _maybe(lambda value: type(value) is int)
-_ENVELOPE = _record(
-    payload=_base64,
-    payload_type=_text,
-    signatures=lambda v: _list_of(_record(keyid=_text, sig=_base64))(v) and len(v) > 0,
+_COUNT, _NUMBER, _PLACE = number(0), number(1), one_of("workspace", "in-place")
+_COMMITMENT = DIGEST
+_EXIT = maybe(INTEGER)
+_ENVELOPE = record(
+    payload=BASE64,
+    payload_type=TEXT,
+    signatures=list_of(record(keyid=TEXT, sig=BASE64), lowest=1),
 )
-_VERDICT = _record(decision=_one_of("allow", "ask", "deny"), policy=_digest, rules=_list_of(_token))
-_CAPTURE = _record(
-    files=_one_of("watch", "scan"),
-    gateway=_one_of("off", "on"),
-    hooks=_bool,
-    keys=_one_of("open", "closed"),
-    ledger=_one_of("open", "closed"),
-    sandbox=_token,
+_VERDICT = record(decision=one_of("allow", "ask", "deny"), policy=DIGEST, rules=list_of(TOKEN))
+_CAPTURE = record(
+    files=one_of("watch", "scan"),
+    gateway=one_of("off", "on"),
+    hooks=BOOLEAN,
+    keys=one_of("open", "closed"),
+    ledger=one_of("open", "closed"),
+    sandbox=TOKEN,
 )
-_STEP: dict[str, Check] = {
-    "changes": _maybe(_COMMITMENT),
-    "from": _oid,
-    "how": _one_of("incremental", "full"),
-    "open": _ascending,
-    "tree": _oid,
+_STEP: dict[str, Field] = {
+    "changes": maybe(_COMMITMENT),
+    "from": OID,
+    "how": one_of("incremental", "full"),
+    "open": ASCENDING,
+    "tree": OID,
 }
 
 KINDS: Final[Mapping[str, Kind]] = {
     "log.genesis": Kind(
         {
-            "continues": _maybe(_record(leaf=_digest, log=_origin, size=_NUMBER)),
-            "object_format": _one_of("sha1", "sha256"),
-            "public_key": _digest,
+            "continues": maybe(record(leaf=DIGEST, log=ORIGIN, size=_NUMBER)),
+            "object_format": one_of("sha1", "sha256"),
+            "public_key": DIGEST,
         },
         "null",
         "log",
     ),
-    "log.recovered": Kind({"sha256": _digest, "torn_bytes": _NUMBER}, "null", "log"),
+    "log.recovered": Kind({"sha256": DIGEST, "torn_bytes": _NUMBER}, "null", "log"),
     "log.heartbeat": Kind({}, "any", "any"),
     "log.end": Kind(
-        {"next": _maybe(_record(log=_origin, public_key=_digest)), "reason": _one_of(*END_REASONS)},
+        {"next": maybe(record(log=ORIGIN, public_key=DIGEST)), "reason": one_of(*END_REASONS)},
         "null",
         "log",
     ),
-    "pin.forgotten": Kind({"log": _origin, "root": _digest, "size": _NUMBER}, "null", "any"),
-    "key.delegate": Kind({"public_key": _digest, "purpose": _one_of("run")}, "set", "log"),
-    "key.rotate": Kind({"public_key": _digest}, "set", "session"),
+    "pin.forgotten": Kind({"log": ORIGIN, "root": DIGEST, "size": _NUMBER}, "null", "any"),
+    "key.delegate": Kind({"public_key": DIGEST, "purpose": one_of("run")}, "set", "log"),
+    "key.rotate": Kind({"public_key": DIGEST}, "set", "session"),
     "key.end": Kind({}, "set", "session"),
     "key.lost": Kind({"lost": _NUMBER}, "set", "log"),
     "stream.endorse": Kind({"envelope": _ENVELOPE}, "null", "log"),
     "policy.adopted": Kind(
         {
-            "digest": _digest,
-            "source": _one_of(
+            "digest": DIGEST,
+            "source": one_of(
                 "built-in", "organisation", "policy-ref", "pinned", "remote-default", "default-branch", "base"
             ),
             "text": _COMMITMENT,
@@ -174,28 +126,28 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "run.start": Kind(
         {
-            "agent": _token,
-            "agent_version": _maybe(_token),
-            "base": _oid,
+            "agent": TOKEN,
+            "agent_version": maybe(TOKEN),
+            "base": OID,
             "capture": _CAPTURE,
-            "how": _one_of("incremental", "full"),
-            "intent": _maybe(_COMMITMENT),
-            "policy": _digest,
+            "how": one_of("incremental", "full"),
+            "intent": maybe(_COMMITMENT),
+            "policy": DIGEST,
             "start": _COMMITMENT,
-            "tree": _oid,
-            "workspace": _one_of("in-place", "clone"),
+            "tree": OID,
+            "workspace": one_of("in-place", "clone"),
         },
         "set",
         "any",
     ),
     "actor.seen": Kind({"actor": _NUMBER, "parent": _COUNT, "who": _COMMITMENT}, "set", "session"),
     "call.request": Kind(
-        {**_STEP, "actor": _COUNT, "args": _COMMITMENT, "n": _NUMBER, "tool": _token, "verdict": _VERDICT},
+        {**_STEP, "actor": _COUNT, "args": _COMMITMENT, "n": _NUMBER, "tool": TOKEN, "verdict": _VERDICT},
         "set",
         "session",
     ),
     "call.answer": Kind(
-        {"answer": _one_of("allow", "deny"), "by": _one_of("operator", "timeout", "run-ended"), "n": _NUMBER},
+        {"answer": one_of("allow", "deny"), "by": one_of("operator", "timeout", "run-ended"), "n": _NUMBER},
         "set",
         "session",
     ),
@@ -203,8 +155,8 @@ KINDS: Final[Mapping[str, Kind]] = {
         {
             **_STEP,
             "n": _NUMBER,
-            "output": _maybe(_COMMITMENT),
-            "status": _one_of("ok", "error", "interrupted"),
+            "output": maybe(_COMMITMENT),
+            "status": one_of("ok", "error", "interrupted"),
             "took_us": _COUNT,
         },
         "set",
@@ -216,44 +168,44 @@ KINDS: Final[Mapping[str, Kind]] = {
             **_STEP,
             "ended": _COUNT,
             "exit": _EXIT,
-            "state": _one_of("finished", "interrupted", "stopped", "failed"),
+            "state": one_of("finished", "interrupted", "stopped", "failed"),
         },
         "set",
         "any",
     ),
     "result.bind": Kind(
-        {"base": _oid, "delta": _digest, "problems": _maybe(_COMMITMENT), "result": _oid, "tree": _oid},
+        {"base": OID, "delta": DIGEST, "problems": maybe(_COMMITMENT), "result": OID, "tree": OID},
         "set",
         "any",
     ),
-    "run.rollback": Kind({**_STEP, "place": _PLACE, "target": _oid, "to": _number(-1)}, "set", "any"),
-    "run.apply": Kind({"place": _PLACE, "result": _oid, "saved": _oid}, "set", "any"),
+    "run.rollback": Kind({**_STEP, "place": _PLACE, "target": OID, "to": number(-1)}, "set", "any"),
+    "run.apply": Kind({"place": _PLACE, "result": OID, "saved": OID}, "set", "any"),
     "run.drop": Kind({}, "set", "any"),
-    "approval.given": Kind({"envelope": _ENVELOPE, "message": _maybe(_COMMITMENT)}, "set", "any"),
+    "approval.given": Kind({"envelope": _ENVELOPE, "message": maybe(_COMMITMENT)}, "set", "any"),
     "promote.intent": Kind(
         {
-            "approvals": _ascending,
-            "base": _oid,
-            "delta": _digest,
-            "head": _oid,
-            "old": _oid,
-            "policy": _digest,
-            "result": _oid,
-            "self_approved": _bool,
+            "approvals": ASCENDING,
+            "base": OID,
+            "delta": DIGEST,
+            "head": OID,
+            "old": OID,
+            "policy": DIGEST,
+            "result": OID,
+            "self_approved": BOOLEAN,
             "target": _COMMITMENT,
-            "tier": _token,
+            "tier": TOKEN,
         },
         "set",
         "any",
     ),
-    "promote.done": Kind({"commit": _oid}, "set", "any"),
-    "promote.failed": Kind({"reason": _token}, "set", "any"),
+    "promote.done": Kind({"commit": OID}, "set", "any"),
+    "promote.failed": Kind({"reason": TOKEN}, "set", "any"),
     "payload.erased": Kind(
         {
             "commitment": _COMMITMENT,
             "entry": _COUNT,
-            "field": _one_of(*PAYLOAD_FIELDS),
-            "reason": _maybe(_COMMITMENT),
+            "field": one_of(*PAYLOAD_FIELDS),
+            "reason": maybe(_COMMITMENT),
         },
         "set",
         "any",
@@ -261,8 +213,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "payload.pruned": Kind(
         {
             "before": _NUMBER,
-            "cause": _one_of("retention", "size", "operator"),
-            "class": _one_of(*PAYLOAD_CLASSES),
+            "cause": one_of("retention", "size", "operator"),
+            "class": one_of(*PAYLOAD_CLASSES),
             "count": _COUNT,
         },
         "set",
@@ -273,6 +225,9 @@ KINDS: Final[Mapping[str, Kind]] = {
 STEPS: Final = frozenset(name for name, kind in KINDS.items() if kind.fields.keys() >= _STEP.keys())
 """The kinds that are a step in the run's sequence of snapshots; `run.start` gives the first tree."""
 
+_LISTS: Final = {
+    name: tuple(f for f, field in kind.fields.items() if field is ASCENDING) for name, kind in KINDS.items()
+}
 _MAY_CHANGE_ALONE: Final = frozenset({"change.unattributed", "run.rollback", "run.end"})
 
 
@@ -292,14 +247,23 @@ def check_body(kind: str, run: str | None, body: Mapping[str, Any], *, where: st
         raise BrokenRecordError(f"{kind} {belongs}", id="AG0203", where=where)
     if body.keys() != rules.fields.keys():
         raise BrokenRecordError(f"{kind} has other fields than it must", id="AG0203", where=where)
-    for name, check in rules.fields.items():
-        if not check(body[name]):
+    for name, field in rules.fields.items():
+        if not field.check(body[name]):
             raise BrokenRecordError(f"{kind}: {name} is not what it must be", id="AG0203", where=where)
-    if kind in STEPS:
-        _check_step(kind, body, where)
+    check_relations(kind, body, where=where)
 
 
-def _check_step(kind: str, body: Mapping[str, Any], where: str | None) -> None:
+def check_relations(kind: str, body: Mapping[str, Any], *, where: str | None = None) -> None:
+    """Check what no single field can show: lists that ascend, and what the fields of a step say together.
+
+    Raises:
+        BrokenRecordError: AG0203, when they do not fit.
+    """
+    for name in _LISTS.get(kind, ()):
+        if not is_ascending(body[name]):
+            raise BrokenRecordError(f"{kind}: {name} is not what it must be", id="AG0203", where=where)
+    if kind not in STEPS:
+        return
     changed = body["from"] != body["tree"]
     if changed != (body["changes"] is not None):
         raise BrokenRecordError(f"{kind}: changes and trees do not agree", id="AG0203", where=where)

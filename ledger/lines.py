@@ -1,0 +1,61 @@
+"""One pattern for the whole canonical line of each kind of entry: the quick way to read a line.
+
+Rules this module keeps:
+    * A pattern matches only lines that the slow way (`canonical.decode`, then `bodies.check_body`) accepts,
+      but for what no pattern can say: the relations between fields, which `entry.parse_entry` checks.
+    * A line that does not match is not wrong: the slow way decides, and names what is wrong.
+    * Patterns are made from the table of kinds, so that the form is written down once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from agentgov.ledger.bodies import KINDS
+from agentgov.ledger.fields import DIGEST, NUMBER, ORIGIN, Read
+
+# Numbers up to 2^53, which the pattern of numbers up to 10^15 would miss: the time has 16 digits.
+_TIME: Final = f"(?:[1-8][0-9]{{15}}|{NUMBER})"
+_RUN_ID: Final = "[0-9a-hjkmnp-tv-z]{5}"
+_RUN: Final = {"set": f'"({_RUN_ID})"', "null": "null()", "any": f'(?:null|"({_RUN_ID})")'}
+
+
+@dataclass(frozen=True, slots=True)
+class LineForm:
+    """How lines of one kind are read.
+
+    The pattern's groups are the fields of the body in their order, then `key`, `log`, `prev`, `run`, `seq`
+    and `ts`. A group without a match, or an empty one for `run`, stands for null.
+
+    Attributes:
+        kind: The kind.
+        pattern: Matches a whole line, as text.
+        names: The fields of the body, sorted.
+        reads: Those whose group is not yet the value, with what makes it.
+    """
+
+    kind: str
+    pattern: re.Pattern[str]
+    names: tuple[str, ...]
+    reads: tuple[tuple[str, Read], ...]
+
+
+@lru_cache(maxsize=len(KINDS))
+def form_of(kind: str) -> LineForm:
+    """Return the form of a kind.
+
+    Raises:
+        KeyError: When there is no such kind; the caller has looked.
+    """
+    rules = KINDS[kind]
+    names = tuple(sorted(rules.fields))
+    body = ",".join(f'"{name}":{rules.fields[name].group}' for name in names)
+    pattern = (
+        rf'\{{"body":\{{{body}\}},"key":({NUMBER}),"kind":"{re.escape(kind)}","log":{ORIGIN.group},'
+        rf'"prev":{DIGEST.group},"run":{_RUN[rules.run]},"seq":({NUMBER}),"ts":({_TIME}),"v":1\}}'
+    )
+    reads = tuple((name, read) for name in names if (read := rules.fields[name].read) is not None)
+    return LineForm(kind, re.compile(pattern), names, reads)
