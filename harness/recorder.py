@@ -8,7 +8,8 @@ Rules kept here:
 - While it serves, it looks at what the agent's hooks need: once that was tampered with, it fails.
 - It fails closed: after an error of its own every call is denied, the agent is ended and the run is
   ``failed``.
-- Nothing a client does can block the loop (``clients.py``); nothing an agent sends can end it.
+- Nothing a client does can block the loop (``clients.py``), nor does saving (``saving.py``); nothing an agent
+  sends can end it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from agentgov.harness.asks import Ask, Asks, parse_answer_request
 from agentgov.harness.capture.base import BrokenEventError, Capture, HookEvent
 from agentgov.harness.clients import Client, Clients
 from agentgov.harness.peers import is_from
+from agentgov.harness.saving import Saver
 from agentgov.harness.session import AnsweredBy, LiveCall, Session
 from agentgov.harness.surroundings import Agent, Options, Told, Watched
 from agentgov.harness.wire import BrokenRequestError, Request
@@ -40,6 +42,7 @@ GATHER_SECONDS = 0.2
 LONGEST_GATHER_SECONDS = 2.0
 GATHER_PER_LOOK = 5.0
 GUARD_SECONDS = 1.0
+SAVING_SECONDS = 0.1
 
 
 class Recorder:
@@ -51,7 +54,7 @@ class Recorder:
         listener: The listening socket (:func:`agentgov.harness.clients.listen`).
         agent: The agent, started already or about to be.
         watched: The workspace's watcher.
-        seal: Saves what was entered in the repository.
+        seal: Saves what was entered in the repository; called in a thread beside the loop.
         clock: Time.
         told: Who hears of it.
         options: How to behave.
@@ -73,7 +76,7 @@ class Recorder:
         self._capture = capture
         self._agent = agent
         self._watched = watched
-        self._seal = seal
+        self._saver = Saver(seal)
         self._clock = clock
         self._told = told
         self._options = options
@@ -121,6 +124,7 @@ class Recorder:
         self._selector.unregister(self._agent.fd)
         self._turn(wait=False)
         self._guarded(self._release_all)
+        self._guarded(self._saver.finish)
         self._clients.close()
         self._selector.close()
 
@@ -148,6 +152,7 @@ class Recorder:
     def _work(self, ready: Sequence[Client]) -> None:
         now = self._clock.monotonic()
         self._look_at_guards()
+        self._saver.look()
         for n in self._abandoned:
             if any(live.n == n for live in self._session.open_calls):
                 self._session.close(n, "interrupted")
@@ -190,8 +195,9 @@ class Recorder:
     def _upkeep(self) -> None:
         now = self._clock.monotonic()
         unsaved = self._session.counts.entries - self._sealed_entries
-        if unsaved >= SEAL_ENTRIES or (unsaved and now - self._sealed_at >= SEAL_SECONDS):
-            self._seal()
+        due = unsaved >= SEAL_ENTRIES or (unsaved and now - self._sealed_at >= SEAL_SECONDS)
+        if due and not self._saver.is_saving:
+            self._saver.start()
             self._sealed_at, self._sealed_entries = now, self._session.counts.entries
         elif not unsaved:
             self._sealed_at = now
@@ -340,6 +346,8 @@ class Recorder:
         self._agent.terminate()
 
     def _agent_news(self, _mask: int) -> None:
+        # It may stop this process, or end and collect all its children: saving holds a lock, and runs git.
+        self._guarded(self._saver.finish)
         self._ended = self._agent.handle()
 
     def _take_signals(self, fd: int) -> None:
@@ -372,8 +380,9 @@ class Recorder:
             self._asks.next_deadline(),
             self._look_at,
             self._entered_at + HEARTBEAT_SECONDS,
-            self._sealed_at + SEAL_SECONDS,
+            None if self._saver.is_saving else self._sealed_at + SEAL_SECONDS,
             now if self._answers or self._abandoned or self._problem else None,
             now + GUARD_SECONDS if self._options.guard is not None else None,
+            now + SAVING_SECONDS if self._saver.is_saving else None,
         ]
         return max(0.0, min(when for when in times if when is not None) - now)

@@ -232,22 +232,22 @@ class LiveRecorder:
             self.told,
             Options(ask_seconds=ask_seconds, intent="why", check_peers=check_peers),
         )
-        self._thread = threading.Thread(target=self.recorder.serve)
+        self.thread = threading.Thread(target=self.recorder.serve)
 
     def _seal(self) -> None:
         self.seals += 1
 
     def __enter__(self) -> LiveRecorder:
-        self._thread.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.finish()
 
     def finish(self) -> None:
-        if self._thread.is_alive():
+        if self.thread.is_alive():
             self.agent.end()
-            self._thread.join()
+            self.thread.join()
         self.listener.close()
 
     def connect(self) -> socket.socket:
