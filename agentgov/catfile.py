@@ -10,13 +10,17 @@ import contextlib
 import subprocess
 import threading
 import weakref
+from collections import deque
+from collections.abc import Generator, Iterable
 from types import TracebackType
-from typing import IO
+from typing import IO, Final
 
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.gitcall import Git
 from agentgov.gitnames import check_oid, hash_object
 
+# Requests are short: so many fit into the pipe while git waits for its answers to be taken.
+_AHEAD: Final = 32
 _running_pids: set[int] = set()
 
 
@@ -50,13 +54,40 @@ class CatFile:
         """
         check_oid(oid)
         with self._lock:
-            kind, size_bytes, stdout = self._ask(b"contents", oid)
-            data = stdout.read(size_bytes)
-            if len(data) != size_bytes or stdout.read(1) != b"\n":
-                self._stop()
-                raise _unreadable(oid)
-        if hash_object(kind.encode(), data, "sha1" if len(oid) == 40 else "sha256") != oid:
-            raise BrokenRecordError(f"object {oid} holds something else than its name says", id="AG0018")
+            self._ask(b"contents", oid)
+            kind, data = self._take(oid)
+        _check_name(oid, kind, data)
+        return kind, data
+
+    def read_all(self, oids: Iterable[str]) -> Generator[tuple[str, bytes], None, None]:
+        """Yield the kind and content of many objects in order, asking for some ahead of what is taken.
+
+        It needs the reader for itself until it ends: read nothing else meanwhile, and from no other thread.
+
+        Raises:
+            UsageError, IncompleteError, BrokenRecordError: As `read`, when that object's turn comes.
+        """
+        waiting: deque[str] = deque()
+        try:
+            for oid in oids:
+                with self._lock:
+                    self._ask(b"contents", check_oid(oid))
+                waiting.append(oid)
+                if len(waiting) > _AHEAD:
+                    yield self._take_next(waiting)
+            while waiting:
+                yield self._take_next(waiting)
+        finally:
+            if waiting:
+                # What was asked for and not taken would be read as the answer to the next question.
+                self.close()
+
+    def _take_next(self, waiting: deque[str]) -> tuple[str, bytes]:
+        oid = waiting[0]
+        with self._lock:
+            kind, data = self._take(oid)
+        waiting.popleft()
+        _check_name(oid, kind, data)
         return kind, data
 
     def info(self, oid: str) -> tuple[str, int] | None:
@@ -68,11 +99,11 @@ class CatFile:
         """
         check_oid(oid)
         with self._lock:
+            self._ask(b"info", oid)
             try:
-                kind, size_bytes, _ = self._ask(b"info", oid)
+                return self._header(oid)[:2]
             except IncompleteError:
                 return None
-        return kind, size_bytes
 
     def close(self) -> None:
         """End the git process; a later read starts another one."""
@@ -87,23 +118,33 @@ class CatFile:
     ) -> None:
         self.close()
 
-    def _ask(self, verb: bytes, oid: str) -> tuple[str, int, IO[bytes]]:
+    def _ask(self, verb: bytes, oid: str) -> None:
         process = self._running()
-        assert process.stdin is not None  # noqa: S101 - both are pipes, for the type checker
-        assert process.stdout is not None  # noqa: S101
-        try:
+        assert process.stdin is not None  # noqa: S101 - a pipe, for the type checker
+        # A process that has ended is seen when its answer is missing.
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.write(b"%s %s\n" % (verb, oid.encode()))
             process.stdin.flush()
-            header = process.stdout.readline()
-        except BrokenPipeError:
-            header = b""
-        fields = header.split()
+
+    def _header(self, oid: str) -> tuple[str, int, IO[bytes]]:
+        process = self._process
+        if process is None or process.stdout is None:
+            raise _unreadable(oid)
+        fields = process.stdout.readline().split()
         if len(fields) == 2 and fields[1] == b"missing":
             raise IncompleteError(f"object {oid} is not in this repository", id="AG0017")
         if len(fields) != 3 or fields[0] != oid.encode() or not fields[2].isdigit():
             self._stop()
             raise _unreadable(oid)
         return fields[1].decode("ascii", "replace"), int(fields[2]), process.stdout
+
+    def _take(self, oid: str) -> tuple[str, bytes]:
+        kind, size_bytes, stdout = self._header(oid)
+        data = stdout.read(size_bytes)
+        if len(data) != size_bytes or stdout.read(1) != b"\n":
+            self._stop()
+            raise _unreadable(oid)
+        return kind, data
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -140,6 +181,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
     process.wait()
     _running_pids.discard(process.pid)
+
+
+def _check_name(oid: str, kind: str, data: bytes) -> None:
+    if hash_object(kind.encode(), data, "sha1" if len(oid) == 40 else "sha256") != oid:
+        raise BrokenRecordError(f"object {oid} holds something else than its name says", id="AG0018")
 
 
 def _unreadable(oid: str) -> BrokenRecordError:

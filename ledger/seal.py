@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agentgov.errors import BrokenRecordError
+from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.git import ZERO_OID, CatFile, Git, ObjectFormat, hash_object, is_oid
 from agentgov.ledger.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
 from agentgov.ledger.entry import SignedEntry, parse_entry
@@ -24,6 +24,8 @@ from agentgov.ledger.packfile import Kind, release, write_kept
 from agentgov.ledger.wal import parse_signature
 
 REF_PREFIX: Final = "refs/agentgov/ledger/"
+# Seals whose trees are read together; their content is held one seal at a time.
+_WINDOW: Final = 64
 _FILES: Final = ("checkpoint", "entries", "proof", "signatures")
 _is_tree_line = re.compile(rb"tree ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
 _is_parent_line = re.compile(rb"parent ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
@@ -195,13 +197,39 @@ class SealStore:
             commit = seal.parent
 
     def oldest_first(self, commit: str | None) -> Iterator[Seal]:
-        """Walk from the first seal up to this one, holding one at a time; raises as `read`."""
-        commits: list[str] = []
+        """Walk from the first seal up to this one, holding a few at a time; raises as `read`."""
+        commits: list[tuple[str, str, str | None]] = []
         while commit is not None:
-            commits.append(commit)
-            commit = self.parent(commit)
-        for name in reversed(commits):
-            yield self.read(name)
+            tree, parent = self._read_commit(commit)
+            commits.append((commit, tree, parent))
+            commit = parent
+        commits.reverse()
+        for first in range(0, len(commits), _WINDOW):
+            yield from self._window(commits[first : first + _WINDOW])
+
+    def _window(self, commits: Sequence[tuple[str, str, str | None]]) -> Iterator[Seal]:
+        """Read some seals with few questions in turn: an answer costs less than waiting for it."""
+        folders: list[dict[str, str]] = []
+        fault: BrokenRecordError | IncompleteError | None = None
+        try:
+            for (commit, tree, _), (kind, data) in zip(
+                commits, self._objects.read_all(tree for _, tree, _ in commits), strict=True
+            ):
+                folders.append(_parse_tree(tree, kind, data, commit))
+        except (BrokenRecordError, IncompleteError) as error:
+            # Those before it are good, and are to be read first.
+            fault = error
+        blobs = self._objects.read_all(files[name] for files in folders for name in _FILES)
+        for (commit, _, parent), _files in zip(commits, folders, strict=False):
+            parts = {}
+            for name in _FILES:
+                kind, parts[name] = next(blobs)
+                if kind != "blob":
+                    blobs.close()
+                    raise seal_broken("this is not a seal", commit)
+            yield Seal(commit=commit, parent=parent, **parts)
+        if fault is not None:
+            raise fault
 
     def write(
         self,
@@ -273,22 +301,26 @@ class SealStore:
 
     def _read_tree(self, tree: str, commit: str) -> dict[str, str]:
         kind, data = self._objects.read(tree)
-        width = len(tree) // 2
-        files: dict[str, str] = {}
-        place = 0
-        while place < len(data):
-            end = data.find(b"\x00", place)
-            if end < 0 or len(data) < end + 1 + width:
-                break
-            mode, _, name = data[place:end].partition(b" ")
-            if mode == b"100644":
-                files[name.decode("ascii", "replace")] = data[end + 1 : end + 1 + width].hex()
-            else:
-                files["?"] = ""
-            place = end + 1 + width
-        if kind != "tree" or tuple(files) != _FILES:
-            raise seal_broken("this is not a seal", commit)
-        return files
+        return _parse_tree(tree, kind, data, commit)
+
+
+def _parse_tree(tree: str, kind: str, data: bytes, commit: str) -> dict[str, str]:
+    width = len(tree) // 2
+    files: dict[str, str] = {}
+    place = 0
+    while place < len(data):
+        end = data.find(b"\x00", place)
+        if end < 0 or len(data) < end + 1 + width:
+            break
+        mode, _, name = data[place:end].partition(b" ")
+        if mode == b"100644":
+            files[name.decode("ascii", "replace")] = data[end + 1 : end + 1 + width].hex()
+        else:
+            files["?"] = ""
+        place = end + 1 + width
+    if kind != "tree" or tuple(files) != _FILES:
+        raise seal_broken("this is not a seal", commit)
+    return files
 
 
 def encode_proof(hashes: Sequence[bytes]) -> bytes:
