@@ -3,12 +3,15 @@
 Rules this module keeps:
     * Only variables whose names speak of secrets give values; a value shorter than eight characters, a common
       word, a number, a path or an address without a password would blacken ordinary text and is left out.
-    * Forty or 64 hexadecimal digits are ids, never secrets.
-    * A value is looked for as it is, as JSON spells it (once and twice escaped), and percent-encoded.
+    * Forty or 64 hexadecimal digits are a secret when a variable with such a name holds them, because many
+      keys look so; a name that speaks of commits, caches or hashes holds an id.
+    * A value is looked for as it is, as JSON spells it (once and twice escaped), percent-encoded, and in
+      base64, alone or in the middle of what was encoded.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +26,10 @@ _NAME = re.compile(
 )
 _PATH = re.compile(r"^(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s+=]*$")
 _ID = re.compile(r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")
+_ID_NAME = re.compile(r"cache|commit|revision|checksum|digest|fingerprint|sha(?:1|256)?(?:_|$)|hash", re.I)
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _DOTENV = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*[=:](?P<value>.*)$")
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 # fmt: off
 _COMMON = frozenset(
     {
@@ -43,12 +48,30 @@ _COMMON = frozenset(
 
 
 def literals_of(env: Mapping[str, str], extra_values: Iterable[str] = ()) -> tuple[bytes, ...]:
-    """Return the spellings to look for, the longest first, each once."""
+    """Return the spellings to look for, the longest first, each once.
+
+    Args:
+        env: Variables; those whose names speak of secrets count.
+        extra_values: Further secrets, whatever their name.
+    """
     spellings: set[bytes] = set()
-    for value in [*(value for name, value in env.items() if _NAME.search(name)), *extra_values]:
-        for secret in _secrets_in(value):
-            spellings.update(_spellings(secret))
+    for secret in {
+        *secret_values(env.items()),
+        *(part for value in extra_values for part in _secrets_in(value)),
+    }:
+        spellings.update(_spellings(secret))
     return tuple(sorted(spellings, key=lambda spelling: (-len(spelling), spelling)))
+
+
+def secret_values(assignments: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Return the secrets in assignments of variables, by their names and forms."""
+    for name, value in assignments:
+        if not _NAME.search(name):
+            # Whatever it is called: an address with a password in it is a secret in that place.
+            if _ADDRESS.match(value.strip()):
+                yield from _passwords_of(value.strip())
+        elif not (_ID.match(value.strip()) and _ID_NAME.search(name)):
+            yield from _secrets_in(value)
 
 
 def _secrets_in(value: str) -> Iterator[str]:
@@ -94,7 +117,6 @@ def is_worth_hiding(value: str) -> bool:
         and not value.replace(".", "").replace("-", "").isdecimal()
         and len(set(value)) > 2
         and not _PATH.match(value)
-        and not _ID.match(value)
     )
 
 
@@ -103,9 +125,27 @@ def _is_key_line(line: str) -> bool:
 
 
 def _spellings(secret: str) -> Iterator[bytes]:
-    yield secret.encode("utf-8", "surrogateescape")
+    raw = secret.encode("utf-8", "surrogateescape")
+    yield raw
     once = json.dumps(secret)[1:-1]
     yield once.encode()
     yield json.dumps(secret, ensure_ascii=False)[1:-1].encode("utf-8", "surrogateescape")
     yield json.dumps(once)[1:-1].encode()
-    yield quote(secret, safe="", errors="surrogateescape").encode()
+    for safe in ("", "/"):
+        quoted = quote(secret, safe=safe, errors="surrogateescape")
+        for form in (quoted, quoted.replace("%20", "+")):
+            yield form.encode()
+            yield _ESCAPE.sub(lambda match: match[0].lower(), form).encode()
+    yield from _base64_spellings(raw)
+
+
+def _base64_spellings(raw: bytes) -> Iterator[bytes]:
+    """The characters that depend on the secret alone, for each place it may have among what was encoded."""
+    for shift in range(3):
+        whole = base64.b64encode(bytes(shift) + raw).rstrip(b"=")
+        # A character of six bits belongs to the secret when none of its bits come from what stands beside it.
+        first = -(-8 * shift // 6)
+        last = 8 * (shift + len(raw)) // 6
+        spelling = whole[first:last]
+        yield spelling
+        yield spelling.replace(b"+", b"-").replace(b"/", b"_")

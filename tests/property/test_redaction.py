@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentgov.ledger.redaction import Redactor
+from agentgov.ledger.redaction_literals import is_worth_hiding
 
 _SECRETS = [
     "ghp_" + "a1B2" * 9,
@@ -69,4 +72,31 @@ def test_any_bytes_are_taken(value: bytes) -> None:
 )
 def test_object_ids_are_never_touched(oid: str, before: str) -> None:
     text = f'{before}{oid}" end'
-    assert Redactor({"A_TOKEN": oid}).redact_text(text) == text
+    assert Redactor().redact_text(text) == text
+    assert Redactor({"CACHE_KEY": oid, "A_TOKEN": oid[:20]}).redact_text(text) == text
+    assert oid not in Redactor({"A_TOKEN": oid}).redact_text(text) or len(set(oid)) < 3 or oid.isdecimal()
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=12, max_size=60),
+    st.binary(max_size=20),
+    st.binary(max_size=20),
+    st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]),
+)
+def test_a_literal_does_not_survive_in_base64(
+    secret: str, before: bytes, after: bytes, encode: Callable[[bytes], bytes]
+) -> None:
+    assume(is_worth_hiding(secret.strip()) and "://" not in secret)
+    secret = secret.strip()
+    encoded = encode(before + secret.encode() + after)
+    redacted = Redactor({"A_TOKEN": secret}).redact(encoded)
+    assert b"[REDACTED:env:#1]" in redacted
+
+
+@given(_TEXTS, st.integers(0, 3))
+def test_a_long_text_is_redacted_as_its_parts_are(text: str, count: int) -> None:
+    far = "\n" + "x y\n" * 20_000
+    once = _REDACTOR.redact_text(text)
+    redacted = _REDACTOR.redact_text(far.join([text] * (count + 1)))
+    assert redacted.count("[REDACTED:") == once.count("[REDACTED:") * (count + 1)
+    assert _REDACTOR.redact_text(redacted) == redacted

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 
 from agentgov.ledger.redaction import Redactor
-from agentgov.ledger.redaction_literals import parse_dotenv
+from agentgov.ledger.redaction_literals import parse_dotenv, secret_values
 
 _B64 = "q7Rk2LmX9vTz4WcNbY8sHd3JfPgA6uEe"
 _KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join([_B64 * 2] * 3) + "\n-----END RSA PRIVATE KEY-----"
@@ -173,7 +174,7 @@ def test_values_are_found_in_their_json_and_percent_encoded_spellings() -> None:
         ("API_TOKEN", "short"),
         ("SSH_AUTH_SOCK", "/tmp/ssh-XXXX/agent.1"),
         ("SECRET_FILE", "/run/secrets/one"),
-        ("BUILD_TOKEN", "3f786850e387550fdab836ed7e6dc881de23001b"),
+        ("CACHE_TOKEN", "3f786850e387550fdab836ed7e6dc881de23001b"),
         ("MAX_TOKENS", "1000000000"),
         ("TOKEN_LIMIT", "1000000000"),
         ("PWD", "/home/someone/project"),
@@ -196,6 +197,42 @@ def test_a_literal_inside_an_object_id_leaves_the_id_whole() -> None:
     oid = b"3f786850e387550fdab836ed7e6dc881de23001b"
     assert Redactor({"X_TOKEN": "e387550fdab8"}).redact(b"commit " + oid) == b"commit " + oid
     assert Redactor({"X_TOKEN": "e387550fdab8"}).redact(b"is e387550fdab8") == b"is [REDACTED:env:#1]"
+
+
+@pytest.mark.parametrize("digits", [40, 64])
+def test_hexadecimal_keys_of_the_environment_are_secrets_and_other_ids_are_not(digits: int) -> None:
+    key = ("0123456789abcdef" * 4)[:digits]
+    redactor = Redactor({"SESSION_SECRET": key})
+    other = ("fedcba9876543210" * 4)[:digits]
+    assert redactor.redact(f"{key} {other}".encode()) == f"[REDACTED:env:#1] {other}".encode()
+    assert redactor.redact(f"{key}0".encode()) == b"[REDACTED:env:#1]0"
+    assert Redactor({"COMMIT_TOKEN_SHA": key}).redact(key.encode()) == key.encode()
+
+
+def test_values_are_found_in_base64_alone_and_among_other_bytes() -> None:
+    secret = b"tr0ub4dor-and-3?>"
+    redactor = Redactor({"DB_PASSWORD": secret.decode()})
+    for text in (secret, b"user:" + secret, b"a" + secret + b"bc", b"ab" + secret + b"\n"):
+        for encoded in (base64.b64encode(text), base64.urlsafe_b64encode(text)):
+            redacted = redactor.redact(b"x: " + encoded)
+            assert b"[REDACTED:env:#1]" in redacted
+            # What stays is what stood beside it, and at most one character of either end.
+            assert len(redacted) <= len(b"x: [REDACTED:env:#1]") + 4 * (len(text) - len(secret)) // 3 + 6
+
+
+def test_values_are_found_in_other_percent_encodings() -> None:
+    redactor = Redactor({"DB_PASSWORD": "tr0 ub/4dor&3"})
+    for text in (b"tr0%20ub%2F4dor%263", b"tr0+ub%2f4dor%263", b"tr0%20ub/4dor%263", b"tr0%20ub%2f4dor%263"):
+        assert redactor.redact(b"p=" + text) == b"p=[REDACTED:env:#1]", text
+
+
+def test_a_password_in_an_address_counts_whatever_the_variable_is_called() -> None:
+    assert secret_values_of({"MIRROR": "https://bob:tr0ub4dor3@host/x"}) == ["tr0ub4dor3"]
+    assert secret_values_of({"MIRROR": "https://host/x", "PORT": "3000"}) == []
+
+
+def secret_values_of(env: dict[str, str]) -> list[str]:
+    return sorted(set(secret_values(env.items())))
 
 
 def test_redact_text_keeps_undecodable_bytes() -> None:
