@@ -10,12 +10,13 @@ head in `continues`; what was not sealed in the old one is kept beside it.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from agentgov.clock import Clock, Random
 from agentgov.errors import AgentgovError, BrokenRecordError
 from agentgov.files import fsync_dir, open_private_dir, read_own_file, write_atomic
-from agentgov.git import Git, Repository
+from agentgov.git import Git, ObjectFormat, Repository
 from agentgov.layout import Layout
 from agentgov.ledger.chain import NO_LEAF, leaf_hash
 from agentgov.ledger.entry import PAYLOAD_TYPE, Entry
@@ -48,17 +49,14 @@ def find_stream(layout: Layout, keys: KeyFolder) -> str | None:
             "this clone's record was removed",
             id="AG0222",
             where=str(layout.root),
-            hint=(
-                f"restore {layout.root} from a backup",
-                f"or, to begin a new record: mv {keys.path} {keys.path}.removed",
-            ),
+            hint=(f"restore {layout.root} from a backup", "or begin a new record: agentgov ledger restart"),
         )
     if bound is not None and bound != present:
         raise BrokenRecordError(
             "the record in this clone is another one than the one begun here",
             id="AG0223",
             where=str(layout.stream_file),
-            hint=f"restore {layout.root} from a backup",
+            hint=(f"restore {layout.root} from a backup", "or begin a new record: agentgov ledger restart"),
         )
     return bound
 
@@ -84,31 +82,51 @@ def begin_stream(repository: Repository, keys: KeyFolder, *, clock: Clock, rando
         continues = _set_aside(repository, previous)
     _clear_unfinished(layout)
     stream_id = random(16).hex()
-    entry = Entry(
-        seq=0,
-        prev=NO_LEAF.hex(),
-        log=ORIGIN_PREFIX + stream_id,
-        kind="log.genesis",
+    write_first_entry(
+        layout.wal,
+        private,
+        origin=ORIGIN_PREFIX + stream_id,
+        object_format=repository.object_format,
+        continues=continues,
         ts=clock.now_us(),
-        run=None,
-        key=0,
-        body={
-            "continues": continues,
-            "object_format": repository.object_format,
-            "public_key": private.public_key.hex(),
-        },
     )
-    line = entry.line()
-    segment = create_segment(layout.wal, 0)
+    write_atomic(layout.stream_file, f"{stream_id}\n".encode())
+    keys.bind(stream_id)
+    return stream_id
+
+
+def write_first_entry(
+    folder: Path,
+    private: PrivateKey,
+    *,
+    origin: str,
+    object_format: ObjectFormat,
+    continues: Mapping[str, object] | None,
+    ts: int,
+) -> None:
+    """Write the first segment of a record, with its first entry, durably.
+
+    Args:
+        folder: The folder of segments; it holds none.
+        private: The log key.
+        origin: The record's name.
+        object_format: How the repository names objects.
+        continues: The head of the record before; None when there is none.
+        ts: The time now, microseconds since 1970 UTC.
+    """
+    body = {
+        "continues": None if continues is None else dict(continues),
+        "object_format": object_format,
+        "public_key": private.public_key.hex(),
+    }
+    line = Entry(0, NO_LEAF.hex(), origin, "log.genesis", ts, None, 0, body).line()
+    segment = create_segment(folder, 0)
     fd = os.open(segment.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.write(fd, encode_record(line, private.sign(pae(PAYLOAD_TYPE, line))))
         os.fsync(fd)
     finally:
         os.close(fd)
-    write_atomic(layout.stream_file, f"{stream_id}\n".encode())
-    keys.bind(stream_id)
-    return stream_id
 
 
 def _is_own(layout: Layout, stream_id: str, private: PrivateKey) -> bool:

@@ -93,7 +93,7 @@ def read_unsealed(folder: Path, sealed: Sealed, origin: str) -> Unsealed:
             "the part of the record that is not sealed is missing",
             id="AG0222",
             where=str(folder),
-            hint=f"restore it; or, to go on without it: touch {folder}/{sealed.size:016d}",
+            hint=("restore it from a backup", "or begin a new record: agentgov ledger restart"),
         )
     size, leaf = sealed.size, sealed.leaf
     records: list[SignedEntry] = []

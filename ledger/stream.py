@@ -102,8 +102,12 @@ class Stream:
                 be used; AG0226, when the disk refuses.
             BrokenRecordError: When what is there is not what was written.
         """
+        # Imported here: it works on streams itself.
+        from agentgov.ledger.succession import resume
+
         layout = repository.layout
         with DiskErrors(layout.root):
+            resume(repository, state, clock=clock, machine=machine)
             keys = KeyFolder.of(state.keys, repository.common_dir, machine or machine_id())
             if not create and not cls.exists(repository):
                 # Raises when one was begun here: then it was removed.
@@ -139,6 +143,11 @@ class Stream:
     def sealed_size(self) -> int:
         """How many entries were sealed when this object last looked."""
         return self._writer.sealed.size
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the record was closed, when this object last looked."""
+        return self._writer.ended
 
     def head(self) -> Head:
         """Return the head as it is now, with what others have appended."""

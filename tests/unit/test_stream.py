@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentgov.clock import FixedClock
+from agentgov.clock import FixedClock, SystemClock
 from agentgov.errors import AgentgovError, BrokenRecordError
 from agentgov.git import Git, discover
 from agentgov.layout import StateHome
@@ -19,6 +19,7 @@ from agentgov.ledger.pins import pin_path, read_pin
 from agentgov.ledger.reader import Reader
 from agentgov.ledger.seal import SealStore, ledger_ref
 from agentgov.ledger.stream import Stream
+from agentgov.ledger.succession import begin_successor
 from tests.support.ledger import (
     OTHER_RUN,
     RUN,
@@ -386,8 +387,8 @@ def test_a_removed_record_is_not_begun_anew_silently(tmp_path: Path, state: Stat
     with pytest.raises(BrokenRecordError) as error:
         open_stream(repository, state)
     assert error.value.id == "AG0222"
-    command = error.value.hint[-1].partition("mv ")[2].split()
-    Path(command[0]).rename(command[1])
+    assert error.value.hint[-1].endswith("agentgov ledger restart")
+    begin_successor(repository, state, reason="restarted", clock=SystemClock(), random=os.urandom)
     with open_stream(repository, state) as stream:
         assert stream.head().size == 1
 
