@@ -193,7 +193,7 @@ def verify_consistency(
     if old_size in (0, new_size):
         expected = EMPTY_ROOT if old_size == 0 else new_root
         known_new = new_root if new_size else EMPTY_ROOT
-        if proof or old_root != expected or new_root != known_new:
+        if proof or old_root != expected or new_root != known_new or len(new_root) != _HASH_BYTES:
             raise BrokenRecordError("a consistency proof between other roots", id="AG0206")
         return
     nodes = list(proof)
