@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentgov.errors import AgentgovError
 from agentgov.files import open_private_dir
-from agentgov.ids import RunId
+from agentgov.ids import RunId, is_run_id, parse_run_id
 
 _SOCKET_PATH_BYTES = 106
 _FALLBACK_PARENT = Path("/tmp")  # noqa: S108 - the folder in it is made 0700 and its owner is checked
@@ -73,6 +73,14 @@ class Layout:
     def run_dir(self, run: RunId) -> Path:
         """The folder of one run."""
         return self.runs / run
+
+    def payload_runs(self) -> list[RunId]:
+        """The runs that have payloads which are not in the store yet."""
+        try:
+            names = sorted(path.name for path in self.payloads.iterdir())
+        except FileNotFoundError:
+            return []
+        return [parse_run_id(name) for name in names if is_run_id(name)]
 
     def exists(self) -> bool:
         """Whether agentgov was ever used in this repository."""

@@ -181,8 +181,16 @@ def write_list(
     return _write(git, "commit", "\n".join(lines).encode("ascii"))
 
 
-def add_to_archive(repository: Repository, heads: Iterable[ListedHead], *, ts: int) -> list[ListedHead]:
+def add_to_archive(
+    repository: Repository, heads: Iterable[ListedHead], *, upstream: str | None, ts: int
+) -> list[ListedHead]:
     """Add heads of ended records, which the caller has verified, to this repository's archive.
+
+    Args:
+        repository: The repository.
+        heads: The heads.
+        upstream: The remote's archive as it was fetched; ours is made upon it.
+        ts: Now, microseconds since 1970 UTC.
 
     Returns:
         Those that were not in it yet.
@@ -192,14 +200,23 @@ def add_to_archive(repository: Repository, heads: Iterable[ListedHead], *, ts: i
         AgentgovError: AG0008, when another process has changed the archive meanwhile.
     """
     git = Git(repository.common_dir)
-    previous = repository.ref(ARCHIVE_REF)
+    is_ancestor = ancestry(git)
+    local = repository.ref(ARCHIVE_REF)
+    previous = local
+    wanted = list(heads)
     with CatFile(git) as objects:
+        if upstream is not None and (local is None or not is_ancestor(upstream, local)):
+            # Others were quicker: what only our list names is added to theirs again.
+            ours = read_list(objects, local) if local is not None else {}
+            wanted, previous = [*ours.values(), *wanted], upstream
         known = read_list(objects, previous) if previous is not None else {}
-    newer = newer_heads(known, heads, ancestry(git))
+    newer = newer_heads(known, wanted, is_ancestor)
+    commit = previous
     if newer:
         every = {**known, **{head.stream_id: head for head in newer}}
         commit = write_list(repository, every, previous=previous, newer=newer, ts=ts)
-        git.run("update-ref", "--no-deref", ARCHIVE_REF, commit, previous or "0" * len(commit))
+    if commit is not None and commit != local:
+        git.run("update-ref", "--no-deref", ARCHIVE_REF, commit, local or "0" * len(commit))
     return newer
 
 

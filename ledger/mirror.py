@@ -107,7 +107,8 @@ def fetch_mirror(remote: Remote, offer: Offer, branch: str) -> str | None:
         raise _rewritten(remote, branch, seen)
     if offered is None:
         return None
-    remote.fetch([branch])
+    if offered != seen:
+        remote.fetch([branch])
     git = Git(remote.repository.common_dir)
     with CatFile(git) as objects:
         try:

@@ -20,7 +20,7 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -74,15 +74,15 @@ class Remote:
         name: The remote's name in its settings.
         fetch_url: Where git fetches from.
         push_url: Where git pushes to.
-        timeout_seconds: How long one exchange may take; None waits for ever, and lets git and ssh ask for a
-            password on the terminal.
+        left_seconds: How long exchanges may still take together; None waits for ever, and lets git and ssh
+            ask for a password on the terminal.
     """
 
     repository: Repository
     name: str
     fetch_url: str
     push_url: str
-    timeout_seconds: float | None = None
+    left_seconds: Callable[[], float] | None = None
 
     @property
     def shown(self) -> str:
@@ -196,7 +196,7 @@ class Remote:
             "push.followTags": "false",
             "push.pushOption": "",
         }
-        asks = self.timeout_seconds is None
+        asks = self.left_seconds is None
         git = Git(self.repository.common_dir)
         more = {**(env or {}), **({"GIT_TERMINAL_PROMPT": "1"} if asks else {})}
         process = subprocess.Popen(
@@ -211,10 +211,11 @@ class Remote:
         )
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MAX_PACK_BYTES, MAX_PACK_BYTES))
         talk = _Talk(process, grouped=not asks)
-        result = talk.finish(input, limit, self.timeout_seconds)
+        timeout_seconds = None if self.left_seconds is None else max(0.0, self.left_seconds())
+        result = talk.finish(input, limit, timeout_seconds)
         if talk.is_late:
             raise AgentgovError(
-                f"the remote did not answer within {self.timeout_seconds:g} s",
+                "the remote did not answer in time",
                 id="AG0494",
                 where=self.shown,
                 hint="nothing of yours waits for it: try agentgov sync again later",
@@ -299,7 +300,9 @@ class _Talk:
                 self._process.kill()
 
 
-def find_remote(repository: Repository, name: str | None, *, timeout_seconds: float | None = None) -> Remote:
+def find_remote(
+    repository: Repository, name: str | None, *, left_seconds: Callable[[], float] | None = None
+) -> Remote:
     """Return a remote by its name; without one origin, else the only one there is.
 
     Raises:
@@ -325,7 +328,7 @@ def find_remote(repository: Repository, name: str | None, *, timeout_seconds: fl
         first = git.text("remote", "get-url", *options, "--end-of-options", chosen).split("\n")[0]
         protocol_of(first)
         urls.append(absolute(first, repository.work_tree or repository.git_dir))
-    return Remote(repository, chosen, urls[0], urls[1], timeout_seconds)
+    return Remote(repository, chosen, urls[0], urls[1], left_seconds)
 
 
 def parse_offer(raw: bytes) -> Offer:
