@@ -128,7 +128,8 @@ class RecordTable:
     """[record]: what the record keeps.
 
     Attributes:
-        redact_env: Also redact the values of environment variables whose names look secret.
+        redact_env: Also redact the values of variables whose names look secret, of the environment and of
+            `.env` files. Counts on the protected branch only.
     """
 
     __pydantic_config__ = _STRICT

@@ -140,11 +140,13 @@ class Session:
     @cached_property
     def payloads(self) -> PayloadStore:
         """What the calls carried: arguments, output, changes."""
+        from agentgov.harness.secrets import dotenv_secrets
         from agentgov.ledger.payloads import PayloadStore
         from agentgov.ledger.redaction import Redactor
 
+        redactor = Redactor(self.env, dotenv_secrets(self.repo))
         payloads = PayloadStore(
-            self.layout, self.layout.store, self.repo.object_format, Redactor(env=self.env), self.random
+            self.layout, self.layout.store, self.repo.object_format, redactor, self.random
         )
         weakref.finalize(self, payloads.close)
         return payloads

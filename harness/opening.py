@@ -25,6 +25,7 @@ from agentgov.harness.capture.base import Capture, CaptureContext
 from agentgov.harness.clients import listen
 from agentgov.harness.guarding import Guard, SameSocket
 from agentgov.harness.request import Deps, Reporter, RunInfo, RunRequest
+from agentgov.harness.secrets import dotenv_secrets
 from agentgov.harness.state import RunLock, RunState, live_runs
 from agentgov.ids import RunId, new_run_id
 from agentgov.ledger.entry import Draft
@@ -64,7 +65,9 @@ class Opening:
         self.store = ObjectStore(self.layout.store, repo.objects_dir, repo.object_format)
         self.store.ensure()
         stack.callback(self.store.close)
-        redactor = Redactor(request.env if settings.record.redact_env else {})
+        # From the protected configuration: an agent's edit must not let secrets into the next run's record.
+        redacts_env = adopted.settings.record.redact_env
+        redactor = Redactor(request.env, dotenv_secrets(repo)) if redacts_env else Redactor()
         self.payloads = PayloadStore(
             self.layout, self.layout.store, repo.object_format, redactor, deps.random
         )

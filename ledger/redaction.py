@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from re import Pattern
 
 from agentgov.ledger.redaction_literals import literals_of
@@ -45,11 +46,17 @@ class Redactor:
     Args:
         env: Environment of the run; the values of variables whose names speak of secrets are redacted
             wherever they stand.
-        extra_values: Further literal secrets, for example the values of a ``.env`` file.
+        extra_values: Further literal secrets, for example the values of a ``.env`` file; taken when the first
+            value is redacted.
     """
 
     def __init__(self, env: Mapping[str, str] | None = None, extra_values: Iterable[str] = ()) -> None:
-        self._literals = literals_of(env or {}, extra_values)
+        self._env = env or {}
+        self._extra_values = extra_values
+
+    @cached_property
+    def _literals(self) -> tuple[bytes, ...]:
+        return literals_of(self._env, self._extra_values)
 
     def redact(self, value: bytes) -> bytes:
         """Return `value` with every recognised secret replaced; the same object when there is none."""

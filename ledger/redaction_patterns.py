@@ -180,6 +180,11 @@ def generic_secret(value: bytes, name_start: int, name_end: int) -> tuple[int, i
     return match.span("bare") if _is_bare_secret(match["bare"], loud=loud) else None
 
 
+def looks_secret(value: bytes) -> bool:
+    """Whether `value` looks like a literal secret and not like a name, a path, a placeholder or prose."""
+    return _is_quoted_secret(value)
+
+
 def _is_ruled_out(secret: bytes) -> bool:
     return bool(_PLACEHOLDER.search(secret) or _PATH.match(secret))
 
