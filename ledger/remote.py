@@ -34,6 +34,7 @@ MAX_ADVERTISED_BYTES: Final = 64 * 2**20
 MAX_SAID_BYTES: Final = 2**20
 MAX_PACK_BYTES: Final = 4 * 2**30
 PUSHED_AT_ONCE: Final = 400
+_find_addresses: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+")
 _is_ours = re.compile(
     r"refs/agentgov/(?:archive|(?:ledger|timestamp)/[0-9a-f]{32}|witness/[0-9a-f]{32}/[0-9a-f]{8}"
     r"|payloads/[0-9a-f]{32}/[0-9a-hjkmnp-tv-z]{5}/(?:args|changes|output|patch))"
@@ -241,9 +242,11 @@ class Remote:
         )
 
     def _clean(self, text: str) -> str:
+        """Return what git or the remote said, with no address in it that shows a password."""
         for url in (self.fetch_url, self.push_url):
             text = text.replace(url, redacted(url))
-        return text
+        # Git prints an address in another form than it was given.
+        return _find_addresses.sub(lambda match: redacted(match[0]), text)
 
 
 class _Talk:
