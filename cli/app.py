@@ -58,6 +58,9 @@ COMMANDS: dict[str, dict[str, CommandEntry]] = {
     "Keep the record": {
         "verify": CommandEntry("verify", "Check that the record is unchanged, signed and complete."),
         "prove": CommandEntry("prove", "Write one call into a file that anybody can check alone."),
+        "keys": CommandEntry(
+            "keys", "Whose keys sign here, who is trusted, and who no longer is.", group=True
+        ),
         "sync": CommandEntry("sync", "Send the record to one remote, and fetch what others sent there."),
         "redact": CommandEntry("redact", "Erase what a call carried; the record says so, and holds."),
         "prune": CommandEntry("prune", "Let go of stored content that is past its time."),

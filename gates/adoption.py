@@ -284,9 +284,21 @@ def pin_policy_ref(repo: Repository, state: StateHome, ref: str | None) -> None:
     _remember(repo, state, {"ref": ref})
 
 
-def pin_operator_key(repo: Repository, state: StateHome, public_key: str) -> None:
-    """Pins the key (its line) of the person who works here; approvals by it are self-approvals."""
-    _remember(repo, state, {"operator": public_key})
+def pin_operator_key(repo: Repository, state: StateHome, public_key: str, log: str | None = None) -> None:
+    """Pins the key (its line) of the person who works here; approvals by it are self-approvals.
+
+    Args:
+        repo: the user's repository.
+        state: the user's state folder.
+        public_key: the key's line.
+        log: the origin of the record that this key was made to stand behind.
+    """
+    _remember(repo, state, {"operator": public_key, "endorsed": log})
+
+
+def endorsed_log(repo: Repository, state: StateHome) -> str | None:
+    """The origin of the record that the pinned key was made to stand behind, as far as is remembered."""
+    return _remembered(repo, state).get("endorsed")
 
 
 def operator_key(repo: Repository, state: StateHome) -> str | None:

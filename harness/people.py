@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from agentgov.errors import AgentgovError, UntrustedSignerError
-from agentgov.gates.adoption import operator_key, pin_operator_key, protected_commit, read_at
+from agentgov.gates.adoption import endorsed_log, operator_key, pin_operator_key, protected_commit, read_at
 from agentgov.git import Repository
 from agentgov.harness.settled import Workplace
 from agentgov.layout import StateHome
@@ -26,7 +26,7 @@ from agentgov.ledger.entry import Draft
 from agentgov.ledger.people import People
 from agentgov.ledger.revocation import REVOKED_FILE, Revocation, parse_revoked
 from agentgov.ledger.signing import Envelope
-from agentgov.ledger.sshkey import parse_public_key
+from agentgov.ledger.sshkey import SshPublicKey, parse_public_key
 from agentgov.ledger.sshsig import (
     PersonKey,
     find_person_key,
@@ -97,19 +97,19 @@ def read_people(repo: Repository, state: StateHome, *commits: str) -> People | N
     return replace(People.parse(trust or ""), revocations=tuple(revocations.values()))
 
 
-def demand_standing(repo: Repository, state: StateHome, commit: str, envelope: Envelope) -> None:
+def demand_standing(repo: Repository, state: StateHome, commit: str | None, envelope: Envelope) -> None:
     """Refuse what would count nowhere, because a key that signed it was revoked.
 
     Args:
         repo: The repository.
         state: The user's state folder.
-        commit: Where trust is read from, besides the protected branch.
+        commit: Where trust is read from, besides the protected branch; None for that branch alone.
         envelope: What was signed.
 
     Raises:
         UntrustedSignerError: AG0423, when that is so.
     """
-    persons = read_people(repo, state, commit)
+    persons = read_people(repo, state, *(() if commit is None else (commit,)))
     for item in envelope.signatures if persons is not None else ():
         key = parse_sshsig(item.signature).public_key
         if persons is not None and persons.revocations_of(key):
@@ -150,24 +150,53 @@ def _public(path: Path) -> Path:
     return path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
 
 
-def endorse(work: Workplace, state: StateHome, key: PersonKey) -> bool:
-    """Let the operator's key stand behind this clone's record, once; their key is pinned on this machine.
+def public_part(key: PersonKey) -> SshPublicKey | None:
+    """Return a person's public key; None when it does not lie beside the private one.
+
+    Raises:
+        BrokenRecordError: AG0210 or AG0218, when what lies there is none, or is refused.
+    """
+    if key.literal is not None:
+        return parse_public_key(key.literal)
+    try:
+        text = "" if key.file is None else _public(key.file).read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    return parse_public_key(text) if text else None
+
+
+def endorse(work: Workplace, state: StateHome, key: PersonKey, *, succeeds: bool = False) -> bool:
+    """Let the operator's key stand behind this clone's record, once, and pin it on this machine.
+
+    A record that succeeds another one is endorsed anew, by the pinned key; another key of the operator does
+    so only when it is said to succeed that one.
+
+    Args:
+        work: What to work with.
+        state: The user's state folder.
+        key: The operator's key.
+        succeeds: Whether it takes the place of the pinned one.
 
     Returns:
         Whether it was done now.
 
     Raises:
         AgentgovError: AG0215, ssh-keygen cannot sign.
+        UntrustedSignerError: AG0423, the key was revoked.
     """
-    if operator_key(work.repo, state) is not None:
-        return False
+    pinned = operator_key(work.repo, state)
+    if pinned is not None and not succeeds:
+        mine = public_part(key)
+        if endorsed_log(work.repo, state) == work.stream.origin or mine is None or mine.line != pinned:
+            return False
     payload = endorsement_payload(work.stream.origin, work.stream.public_key.hex(), _root_commits(work.repo))
     envelope = sign_statement(key, PAYLOAD_TYPE, payload)
+    demand_standing(work.repo, state, None, envelope)
     (public,) = verify_statement_alone(envelope)
     work.stream.append(
         [Draft("stream.endorse", None, {"envelope": envelope.to_body()})], work.stream.log_signer()
     )
-    pin_operator_key(work.repo, state, public.line)
+    pin_operator_key(work.repo, state, public.line, work.stream.origin)
     return True
 
 

@@ -1,0 +1,1 @@
+../../agentgov/memory.py

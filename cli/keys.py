@@ -1,0 +1,39 @@
+"""`agentgov keys`: whose keys sign here, who is trusted, and who no longer is."""
+
+from __future__ import annotations
+
+import typer
+
+from agentgov.cli.keys_import import command as import_keys
+from agentgov.cli.keys_list import command as list_keys
+from agentgov.cli.keys_new import command as new_key
+from agentgov.cli.keys_revoke import command as revoke_keys
+from agentgov.cli.keys_rotate import command as rotate_key
+from agentgov.cli.keys_trust import command as trust_key
+
+group = typer.Typer(
+    name="keys",
+    help="""Whose keys sign here, who is trusted, and who no longer is.
+
+    A person signs with an SSH key; who is trusted stands in .agentgov/allowed_signers on the protected
+    branch. This clone's record has a key of its own, outside the repository.
+
+    Examples:
+
+      agentgov keys list
+
+      agentgov keys trust
+
+      agentgov keys revoke bob@example.org --reason "left the company"
+    """,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+group.command("list")(list_keys)
+group.command("new")(new_key)
+group.command("trust")(trust_key)
+group.command("import")(import_keys)
+group.command("rotate")(rotate_key)
+group.command("revoke")(revoke_keys)
