@@ -109,7 +109,7 @@ class _Check:
             raise _foreign("it introduces a key that none of its entries was signed with")
         self._verify_payloads(entries)
         cosigned = verify_cosignatures(self._proof.note, self._trust.policy.witnesses.values())
-        persons = self._persons(log_key.public_key)
+        persons = self._persons(log_key.public_key, max(entry.seq for entry in entries))
         if not by_log and not persons:
             raise UntrustedSignerError(
                 "nobody you trust vouches for the key of this record",
@@ -244,16 +244,19 @@ class _Check:
             raise _foreign(f"entry {entry.seq} in it stands behind nothing")
         return entry
 
-    def _persons(self, log_key: bytes) -> tuple[str, ...]:
-        """Return the trusted persons who stand behind the log key."""
+    def _persons(self, log_key: bytes, last: int) -> tuple[str, ...]:
+        """Return the trusted persons who stand behind the log key for entries up to `last`."""
         people, names = self._trust.people, []
+        for frozen in people.frozen_heads(self._origin):
+            if frozen.size == self._head.size and frozen.root != self._head.root:
+                raise _foreign("its signed head is another one than the head that was frozen at that size")
         for included in self._extra.endorsements:
             entry = self._endorsement(included)
             self._verify_signature(entry, included, log_key, {})
             for key in verify_endorsement(entry.body, self._origin, log_key.hex()):
                 name = people.principal(key)
-                # What the endorser no longer vouches for is every entry from the frozen head on.
-                standing = people.standing(key, self._origin, self._proof.index)
+                # Whoever was revoked no longer vouches for what stands at the frozen head or above it.
+                standing = people.standing(key, self._origin, last)
                 if name is not None and standing != "revoked":
                     names.append(name if standing == "member" else f"{name} ({standing})")
         return tuple(dict.fromkeys(names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,18 @@ from agentgov.layout import StateHome
 from agentgov.ledger import merkle
 from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.cosignature import cosign, witness_key
+from agentgov.ledger.endorsement import PAYLOAD_TYPE as ENDORSEMENT
+from agentgov.ledger.endorsement import endorsement_payload
 from agentgov.ledger.entry import Draft
 from agentgov.ledger.note import Note
 from agentgov.ledger.proof_extra import ProofExtra, ProvenPayload, parse_extra
-from agentgov.ledger.proof_trust import ProofTrust, parse_trust
+from agentgov.ledger.proof_trust import ProofTrust, parse_trust, read_trust
 from agentgov.ledger.proof_verify import verify_proof
 from agentgov.ledger.proving import SealedTree, log_key, make_proof
+from agentgov.ledger.revocation import HEADER, FrozenHead, Revocation
 from agentgov.ledger.signing import PrivateKey
+from agentgov.ledger.sshkey import parse_public_key
+from agentgov.ledger.sshsig import PersonKey, sign_statement
 from agentgov.ledger.stream import Stream
 from agentgov.ledger.tlog_policy import Policy
 from agentgov.ledger.tlog_proof import TlogProof, parse_proof
@@ -189,6 +195,122 @@ def test_a_proof_without_an_entry_is_incomplete(record: Prepared) -> None:
     with pytest.raises(IncompleteError) as error:
         verify_proof(replace(prove_call(record), extra=None).to_bytes(), trust_in_log(record))
     assert error.value.id == "AG0410"
+
+
+# Persons.
+
+
+def person(folder: Path, name: str) -> PersonKey:
+    file = folder / name
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(file)]
+    subprocess.run(command, check=True)
+    return PersonKey(file, None, "test")
+
+
+def allowed(key: PersonKey, name: str) -> bytes:
+    assert key.file is not None
+    kind, blob, _ = key.file.with_suffix(".pub").read_text().split(" ", 2)
+    return f"{name} {kind} {blob}\n".encode()
+
+
+def endorse(record: Prepared, state: StateHome, key: PersonKey, public_key: str | None = None) -> None:
+    """Let a person stand behind the record's key, or claim to stand behind another one."""
+    repository = discover(record.repo)
+    with Stream.open(repository, state, clock=FixedClock(), random=os.urandom, machine="0" * 64) as stream:
+        said = endorsement_payload(stream.origin, public_key or stream.public_key.hex(), [record.base])
+        envelope = sign_statement(key, ENDORSEMENT, said)
+        body = {"envelope": envelope.to_body()}
+        stream.append([Draft("stream.endorse", None, body)], stream.log_signer())
+        stream.seal()
+
+
+def test_whoever_trusts_a_person_needs_no_key_of_the_record(
+    record: Prepared, state: StateHome, tmp_path: Path
+) -> None:
+    alice, bob, eve = (person(tmp_path, name) for name in ("alice", "bob", "eve"))
+    before = prove_call(record).to_bytes()
+    endorse(record, state, alice)
+    endorse(record, state, bob)
+    raw = prove_call(record).to_bytes()
+    for key, name in ((alice, "alice@example.org"), (bob, "bob@example.org")):
+        report = verify_proof(raw, parse_trust(allowed(key, name)))
+        assert (report.persons, report.by_log) == ((name,), False)
+    both = parse_trust(allowed(alice, "alice") + allowed(bob, "bob") + log_line(record))
+    assert verify_proof(raw, both).persons == ("alice", "bob")
+    assert verify_proof(raw, both).by_log
+    for stranger, file in ((eve, raw), (alice, before)):
+        with pytest.raises(UntrustedSignerError) as error:
+            verify_proof(file, parse_trust(allowed(stranger, "eve")))
+        assert error.value.id == "AG0406"
+
+
+def log_line(record: Prepared) -> bytes:
+    return trust_in_log(record).logs[0].text().encode() + b"\n"
+
+
+def test_a_person_who_was_revoked_counts_below_the_freeze_only(
+    record: Prepared, state: StateHome, tmp_path: Path
+) -> None:
+    alice = person(tmp_path, "alice")
+    endorse(record, state, alice)
+    proof = prove_call(record)
+    raw, head = proof.to_bytes(), proof.checkpoint
+    line = allowed(alice, "alice")
+    key = parse_public_key(line.split(b" ", 1)[1].decode())
+    last = max(call_entries(record)[1])
+    for size, trusted in ((0, False), (proof.index + 1, False), (last + 1, True), (head.size, True)):
+        frozen = {head.origin: FrozenHead(head.origin, size, head.root)} if size else {}
+        revoked = f"{HEADER}\n{Revocation('alice', 'person', (key.fingerprint,), frozen).text()}"
+        trust = read_trust({"allowed_signers": line, "revoked": revoked.encode()})
+        if trusted:
+            assert verify_proof(raw, trust).persons == ("alice (since left)",)
+        else:
+            with pytest.raises(UntrustedSignerError):
+                verify_proof(raw, trust)
+
+
+def test_a_head_that_is_not_the_frozen_one_of_its_size_is_broken(
+    record: Prepared, state: StateHome, tmp_path: Path
+) -> None:
+    alice = person(tmp_path, "alice")
+    endorse(record, state, alice)
+    proof = prove_call(record)
+    head = proof.checkpoint
+    frozen = Revocation(
+        "bob", "keys", ("SHA256:" + "A" * 43,), {head.origin: FrozenHead(head.origin, head.size, bytes(32))}
+    )
+    files = {"allowed_signers": allowed(alice, "alice"), "revoked": f"{HEADER}\n{frozen.text()}".encode()}
+    with pytest.raises(AgentgovError) as error:
+        verify_proof(proof.to_bytes(), read_trust(files))
+    assert error.value.id == "AG0405"
+
+
+def test_an_endorsement_of_another_key_breaks_the_proof_that_carries_it(
+    record: Prepared, state: StateHome, tmp_path: Path
+) -> None:
+    mallory = person(tmp_path, "mallory")
+    endorse(record, state, mallory)
+    proof = prove_call(record)
+    assert proof.extra is not None
+    extra = parse_extra(proof.extra)
+    # The genuine endorsement of one record, put into the proof of another.
+    line = extra.endorsements[0].line
+    other = replace(extra.endorsements[0], line=line.replace(record.stream_id.encode(), b"f" * 32))
+    raw = replace(proof, extra=replace(extra, endorsements=(other,)).to_bytes()).to_bytes()
+    with pytest.raises(AgentgovError) as error:
+        verify_proof(raw, parse_trust(allowed(mallory, "mallory")))
+    assert error.value.exit_code is ExitCode.BROKEN
+
+
+def test_a_person_cannot_bring_another_key_for_a_record_whose_key_is_known(
+    record: Prepared, state: StateHome, tmp_path: Path
+) -> None:
+    alice = person(tmp_path, "alice")
+    endorse(record, state, alice)
+    raw = prove_call(record).to_bytes()
+    known = replace(trust_in_log(record).logs[0], public_key=WITNESS.public_key).text().encode() + b"\n"
+    with pytest.raises(UntrustedSignerError):
+        verify_proof(raw, parse_trust(allowed(alice, "alice") + known))
 
 
 # Witnesses.
