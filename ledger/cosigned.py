@@ -41,6 +41,12 @@ def read_timestamps(repository: Repository, stream_id: str) -> dict[bytes, bytes
     return {stamped[0]: stamped[1] for stamped in reversed(list(files))}
 
 
+def read_stamped(repository: Repository, stream_id: str) -> list[tuple[bytes, bytes]]:
+    """Return every stamped note and its response, not verified, own ones and the newest first."""
+    files = _files(repository, f"timestamp/{stream_id}", ("checkpoint", "timestamp"))
+    return list(dict.fromkeys((stamped[0], stamped[1]) for stamped in files))
+
+
 def _files(repository: Repository, place: str, names: tuple[str, ...]) -> Iterator[tuple[bytes, ...]]:
     git = Git(repository.common_dir)
     commits = _commits(git, place)
