@@ -123,7 +123,9 @@ def write_first_entry(
     segment = create_segment(folder, 0)
     fd = os.open(segment.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.write(fd, encode_record(line, private.sign(pae(PAYLOAD_TYPE, line))))
+        record = memoryview(encode_record(line, private.sign(pae(PAYLOAD_TYPE, line))))
+        while record:
+            record = record[os.write(fd, record) :]
         os.fsync(fd)
     finally:
         os.close(fd)

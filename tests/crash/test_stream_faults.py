@@ -1,65 +1,24 @@
-"""A crash or a failing disk at every single step of append and seal: nothing acknowledged is lost."""
+"""A crash, a failing disk or a power cut at every step of append and seal: nothing acknowledged is lost."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import random
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentgov.errors import AgentgovError
-from agentgov.gitcall import Git
 from agentgov.layout import StateHome
 from agentgov.ledger.entry import SignedEntry
 from agentgov.ledger.keys import Signer
 from agentgov.ledger.stream import Stream
+from tests.support.faults import Crash, Disk, faults, short_writes
 from tests.support.ledger import RUN, heartbeat, init, numbers, open_stream, request, verify_all
-
-STEPS = ("write", "fdatasync", "fsync", "ftruncate", "open", "replace", "rename", "unlink", "mkdir")
-
-
-class Crash(BaseException):
-    """The process is gone: from here on none of its steps happens."""
-
-
-class Faults:
-    """Counts steps; from the chosen one on every step crashes, or that one alone fails."""
-
-    def __init__(self, at: int, *, crash: bool, after: bool) -> None:
-        self.at = at
-        self.crash = crash
-        self.after = after
-        self.count = 0
-
-    def wrap(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*args: Any, **options: Any) -> Any:
-            self.count += 1
-            if self.count < self.at or (self.count > self.at and not self.crash):
-                return real(*args, **options)
-            if self.count == self.at and self.after:
-                # The step happens, by half where it can, and then the lights go out.
-                if name == "write":
-                    args = (args[0], bytes(args[1])[: (len(args[1]) + 1) // 2])
-                real(*args, **options)
-            if self.crash:
-                raise Crash
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        return step
-
-
-@contextmanager
-def faults(at: int, *, crash: bool, after: bool = False) -> Iterator[Faults]:
-    made = Faults(at, crash=crash, after=after)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in STEPS:
-            patch.setattr(os, name, made.wrap(name, getattr(os, name)))
-        patch.setattr(Git, "run", made.wrap("git", Git.run))
-        yield made
 
 
 def script(stream: Stream, signer: Signer, acknowledged: list[SignedEntry]) -> None:
@@ -71,10 +30,10 @@ def script(stream: Stream, signer: Signer, acknowledged: list[SignedEntry]) -> N
     stream.seal()
 
 
-def steps_of_the_script(tmp_path: Path, state: StateHome) -> int:
+def steps_of_the_script(tmp_path: Path, state: StateHome, *, reads: bool = False) -> int:
     with open_stream(init(tmp_path / "count"), state) as stream:
         signer = stream.delegate(RUN)
-        with faults(10**9, crash=True) as made:
+        with faults(10**9, crash=True, reads=reads) as made:
             script(stream, signer, [])
     return made.count
 
@@ -114,16 +73,18 @@ def test_a_crash_at_any_step_of_append_and_seal_loses_nothing_acknowledged(
         assert len(numbers(entries)) >= len(acknowledged)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
 def test_a_disk_that_fails_once_at_any_step_is_survived_by_the_same_process(
-    tmp_path: Path, state: StateHome
+    tmp_path: Path, state: StateHome, code: int
 ) -> None:
-    count = steps_of_the_script(tmp_path, state)
+    count = steps_of_the_script(tmp_path, state, reads=True)
+    assert count > 80
     for at in range(1, count + 1):
         repository = init(tmp_path / f"r{at}")
         acknowledged: list[SignedEntry] = []
         with open_stream(repository, state) as stream:
             signer = stream.delegate(RUN)
-            with faults(at, crash=False):
+            with faults(at, crash=False, code=code, reads=True):
                 try:
                     script(stream, signer, acknowledged)
                 except AgentgovError as error:
@@ -137,6 +98,111 @@ def test_a_disk_that_fails_once_at_any_step_is_survived_by_the_same_process(
             verify_all(entries)
             assert sorted(numbers(entries)) == [1, 2, 3, 4, 5, 6]
         assert {s.line for s in acknowledged} <= {s.line for s in entries}
+
+
+@pytest.mark.parametrize("most_bytes", [1, 700])
+def test_a_disk_that_takes_little_at_once_takes_all(
+    tmp_path: Path, state: StateHome, most_bytes: int
+) -> None:
+    repository = init(tmp_path / "r")
+    acknowledged: list[SignedEntry] = []
+    with short_writes(most_bytes), open_stream(repository, state) as stream:
+        script(stream, stream.delegate(RUN), acknowledged)
+    check(repository, state, acknowledged)
+
+
+def test_a_process_killed_at_any_step_loses_nothing_acknowledged(tmp_path: Path, state: StateHome) -> None:
+    """As above, with a real death: nothing is cleaned up, and the kernel alone frees the locks."""
+    count = steps_of_the_script(tmp_path, state)
+    for at in range(1, count + 1, 3):
+        repository = init(tmp_path / f"r{at}")
+        told = tmp_path / f"told{at}"
+
+        def work(at: int = at, repository: Any = repository, told: Path = told) -> None:
+            acknowledged = _Told(told)
+            stream = open_stream(repository, state)
+            signer = stream.delegate(RUN)
+            with faults(at, crash=True, after=bool(at % 2)), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Crash, "__new__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+                script(stream, signer, acknowledged)
+
+        assert in_child(work) == -signal.SIGKILL
+        with open_stream(repository, state) as stream:
+            lines = {s.line for s in stream.entries()}
+        promised = told.read_bytes().splitlines() if told.exists() else []
+        assert set(promised) <= lines
+        check(repository, state, [])
+
+
+class _Told(list[SignedEntry]):
+    """Acknowledged entries, told to somebody outside at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = path.open("wb", buffering=0)
+
+    def __iadd__(self, more: Any) -> _Told:  # type: ignore[misc]
+        # Not through `os`: its steps are counted.
+        self._file.write(b"".join(item.line + b"\n" for item in more))
+        return self
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run something in a process of its own; return its exit code, below 0 for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_power_cut_at_any_step_loses_nothing_acknowledged(
+    tmp_path: Path, state: StateHome, seed: int
+) -> None:
+    count = steps_of_the_script(tmp_path, state)
+    for at in range(1 + seed, count + 1, 4):
+        repository = init(tmp_path / f"r{at}")
+        stream = open_stream(repository, state)
+        signer = stream.delegate(RUN)
+        acknowledged: list[SignedEntry] = []
+        disk = Disk(repository.layout.root, state.root)
+        with disk.watched(), faults(at, crash=True, after=bool(at // 4 % 2)), pytest.raises(Crash):
+            script(stream, signer, acknowledged)
+        stream.close()
+        disk.cut(random.Random(at))
+        check(repository, state, acknowledged)
+
+
+def test_what_a_killed_writer_did_not_sync_is_safe_before_anything_follows_it(
+    tmp_path: Path, state: StateHome
+) -> None:
+    """It was read and counted by others; then the record went on in a new segment, and the power was cut."""
+    for at in range(1, 99):
+        repository = init(tmp_path / f"r{at}")
+        disk = Disk(repository.layout.root, state.root)
+        with open_stream(repository, state) as stream, open_stream(repository, state) as killed:
+            acknowledged = stream.append([heartbeat()], stream.log_signer())
+            with disk.watched():
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(os, "fdatasync", lambda _: None)
+                    killed.append([heartbeat()], killed.log_signer())
+                done = True
+                try:
+                    with faults(at, crash=True, after=True):
+                        stream.seal()
+                        acknowledged += stream.append([heartbeat()], stream.log_signer())
+                except Crash:
+                    done = False
+        disk.cut(random.Random(at))
+        check(repository, state, acknowledged)
+        if done:
+            break
+    assert done
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "within"])
