@@ -66,6 +66,23 @@ class Frontier:
         self._peaks.append(node)
         self.size += 1
 
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Add many leaves at the end; the same as `append` for each, level by level."""
+        nodes, level = list(leaves), self.size
+        self.size += len(nodes)
+        low: list[bytes] = []
+        while nodes:
+            if level & 1:
+                nodes.insert(0, self._peaks.pop())
+            if len(nodes) & 1:
+                low.append(nodes.pop())
+            nodes = [
+                hashlib.sha256(b"\x01" + left + right).digest()
+                for left, right in zip(nodes[::2], nodes[1::2], strict=True)
+            ]
+            level >>= 1
+        self._peaks += reversed(low)
+
     def last_proof(self) -> list[bytes]:
         """Return the inclusion proof that the next leaf to be appended will have as the last one."""
         return self._peaks[::-1]

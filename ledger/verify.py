@@ -11,6 +11,7 @@ Rules this module keeps:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from agentgov.ids import RunId
@@ -18,8 +19,10 @@ from agentgov.ledger.anchors import Anchor
 from agentgov.ledger.verify_anchors import Comparison, Quorum, compare_anchors, marks
 from agentgov.ledger.verify_evidence import ALL_CLASSES, Evidence, FindMissing, Payloads
 from agentgov.ledger.verify_people import Persons, Vouching, judge_statements
+from agentgov.ledger.verify_quick import QuickReading
 from agentgov.ledger.verify_reading import Progress, Reading
 from agentgov.ledger.verify_report import Check, Finding, Head, Level, Report, Status
+from agentgov.ledger.verify_signatures import Helpers, Nothing
 from agentgov.ledger.verify_source import RawTail, RecordSource, Trust
 
 EarlierLeaf = Callable[[str, int], str | None]
@@ -42,6 +45,7 @@ def verify_ledger(
     people: Persons | None = None,
     earlier: EarlierLeaf | None = None,
     structure: bool = False,
+    jobs: int = 1,
 ) -> Report:
     """Verify a record from its first entry to its last.
 
@@ -63,21 +67,30 @@ def verify_ledger(
             behind its key.
         earlier: Finds the leaf of an earlier record that this one says it continues.
         structure: Leave the signatures of entries and persons unchecked: level 0 at most.
+        jobs: How many processes check signatures, once there are many.
 
     Returns:
         The report; what is wrong with the record is in it and is not raised.
 
     Raises:
-        AgentgovError: When the repository itself cannot be read.
+        AgentgovError: When the repository itself cannot be read; AG0447, when a process that checks
+            signatures is gone.
     """
-    evidence = Evidence(objects, payloads, expected_payloads, run)
     origin = f"agentgov/{source.stream_id() or ''}"
     frozen = () if people is None else tuple(people.frozen_heads(origin))
-    reading = Reading(
-        source, evidence, marks(trust.pin, anchors, frozen), progress, with_signatures=not structure
-    )
+    sizes = marks(trust.pin, anchors, frozen)
     tail = source.tail()
-    stopped = reading.read(tail)
+    evidence = Evidence(objects, payloads, expected_payloads, run)
+    stopped: Finding | None = None
+    with contextlib.closing(Nothing() if structure else Helpers(jobs)) as checker:
+        quick = QuickReading(source, evidence, checker, sizes, progress, with_signatures=not structure)
+        is_whole = quick.holds(tail)
+    reading: Reading = quick
+    if not is_whole:
+        # Once more, one by one: this names the first entry that does not hold, and stops there.
+        evidence = Evidence(objects, payloads, expected_payloads, run)
+        reading = Reading(source, evidence, sizes, with_signatures=not structure, signed=quick.signed)
+        stopped = reading.read(tail)
     judgement = _Judgement(reading, trust, evidence, Report(required=require, structure_only=structure))
     report = judgement.begin(stopped)
     if stopped is None and not report.entries:

@@ -87,6 +87,11 @@ class Evidence:
     _gaps: dict[str, _Gap] = field(default_factory=dict)
     _waiting: dict[str, tuple[int, RunId | None]] = field(default_factory=dict)
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether anything is looked at besides the entries themselves."""
+        return self.objects is not None or self.payloads is not None
+
     def note(self, entry: Entry) -> None:
         """Look at what an entry, whose own form and signature hold, points at."""
         if entry.run is None or self.run not in (None, entry.run):

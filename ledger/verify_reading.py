@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
@@ -62,6 +63,17 @@ _claimed_run = re.compile(rb'"run":"([0-9a-hjkmnp-tv-z]{5})"').search
 _claimed_call = re.compile(rb'"n":([1-9][0-9]{0,8})[,}]').search
 
 
+@dataclass(frozen=True, slots=True)
+class SignedPart:
+    """The first entries of a record, by number and by the leaf of the last of them."""
+
+    size: int
+    leaf: bytes
+
+
+NOTHING_SIGNED: Final = SignedPart(0, NO_LEAF)
+
+
 class Reading:
     """One pass over one record, and what is known at its present place.
 
@@ -71,6 +83,7 @@ class Reading:
         marks: Sizes at which the root is kept.
         progress: Called every thousand entries.
         with_signatures: Check the entries' signatures; without them only the structure is.
+        signed: The part whose signatures were found right already, in another pass.
 
     Attributes:
         log: The record's origin.
@@ -91,8 +104,10 @@ class Reading:
         progress: Progress | None = None,
         *,
         with_signatures: bool = True,
+        signed: SignedPart = NOTHING_SIGNED,
     ) -> None:
         self._with_signatures = with_signatures
+        self._signed = signed
         self._source = source
         self._evidence = evidence
         self._marks = marks
@@ -141,6 +156,10 @@ class Reading:
                 self._place = (seq, known.line)
                 raise BrokenRecordError("the unsealed entry differs from the sealed one", id="AG0276")
         self._place = (None, b"")
+        self._take_head(seal)
+
+    def _take_head(self, seal: Seal) -> None:
+        """Check a seal's signed head against the entries up to there."""
         checkpoint = seal.verify_checkpoint(self.log, bytes.fromhex(self.key))
         if checkpoint.size != self.frontier.size or checkpoint.root != self.frontier.root():
             raise BrokenRecordError("a signed head is not that of the entries before it", id="AG0209")
@@ -157,24 +176,36 @@ class Reading:
         if place != seq:
             raise BrokenRecordError(f"entries {seq} to {place - 1} are missing", id="AG0205")
         entry = parse_entry(line)
-        if entry.log != self.log:
-            raise BrokenRecordError("this entry belongs to another record", id="AG0277")
-        verify_link(self.leaf, entry, seq=seq)
-        signature = parse_signature(raw_signature, seq=seq)
-        if self._with_signatures:
+        self._check_link(entry)
+        if self._with_signatures and seq >= self._signed.size:
+            signature = parse_signature(raw_signature, seq=seq)
             self.keyring.admit(SignedEntry(entry, line, signature))
         else:
             self.keyring.signer(entry)
             self.keyring.advance(entry)
+        self._take_in(entry, line)
+        if self.frontier.size == self._signed.size and self.leaf != self._signed.leaf:
+            raise AgentgovError("the record changed while it was read", id="AG0448", hint="agentgov verify")
+        self._mark()
+        if self._progress is not None and self.frontier.size % _PROGRESS_EVERY == 0:
+            self._progress(self.frontier.size)
+
+    def _check_link(self, entry: Entry) -> None:
+        if entry.log != self.log:
+            raise BrokenRecordError("this entry belongs to another record", id="AG0277")
+        verify_link(self.leaf, entry, seq=self.frontier.size)
+
+    def _take_in(self, entry: Entry, line: bytes) -> None:
+        """Check the story of an entry whose key was checked, and take it over."""
         self.rules.check(entry)
         self._take_over(entry)
         self.leaf = leaf_hash(line)
         self.frontier.append(self.leaf)
         self._evidence.note(entry)
+
+    def _mark(self) -> None:
         if self.frontier.size in self._marks:
             self.heads[self.frontier.size] = (self.frontier.root().hex(), self.leaf.hex())
-        if self._progress is not None and self.frontier.size % _PROGRESS_EVERY == 0:
-            self._progress(self.frontier.size)
 
     def _take_over(self, entry: Entry) -> None:
         """Note what an entry says about the record as a whole.

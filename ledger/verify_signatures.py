@@ -1,0 +1,252 @@
+"""Checks the signatures of many entries, in this process or in several others.
+
+Rules this module keeps:
+    * A batch is good only when its checker said so; one that went away without an answer is an error, never
+      a good batch.
+    * What is signed is handed over as the exact bytes that were read, with the key that must have signed it.
+    * Which signature is the first wrong one does not depend on how many processes there are.
+    * Helpers are programs of their own, not forks: they inherit no lock and no descriptor, read no folder for
+      modules but those this program was loaded from, and end when their input ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import struct
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Final, Protocol
+
+from agentgov.errors import AgentgovError
+from agentgov.ledger.entry import PAYLOAD_TYPE
+from agentgov.ledger.signing import pae, verify_ed25519
+
+MAX_JOBS: Final = 64
+_HEAD: Final = struct.Struct(">IQQ")
+_SPAN: Final = struct.Struct(">I32s")
+_ANSWER: Final = struct.Struct(">q")
+_GOOD: Final = -1
+# Two batches wait in the pipe while one is checked: a helper is never idle, and memory stays bounded.
+_QUEUED: Final = 3
+_PIPE_BYTES: Final = 2**20
+# Starting helpers takes as long as checking about so many signatures.
+_ALONE: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries that follow each other, and who must have signed them.
+
+    Attributes:
+        first: The number of the first entry.
+        lines: Their lines, each with its LF.
+        raw_signatures: A line of base64 for each.
+        spans: How many in turn are signed by which public key.
+    """
+
+    first: int
+    lines: bytes
+    raw_signatures: bytes
+    spans: tuple[tuple[int, bytes], ...]
+
+    def to_bytes(self) -> bytes:
+        """Return what a helper reads, without `first`."""
+        head = _HEAD.pack(len(self.spans), len(self.lines), len(self.raw_signatures))
+        spans = b"".join(_SPAN.pack(count, key) for count, key in self.spans)
+        return head + spans + self.lines + self.raw_signatures
+
+
+def first_wrong(batch: Batch) -> int | None:
+    """Return the number of the first entry in a batch whose signature is not right; None when all are."""
+    lines = batch.lines.split(b"\n")
+    raw_signatures = batch.raw_signatures.split(b"\n")
+    place = 0
+    for count, public_key in batch.spans:
+        for _ in range(count):
+            line, raw = lines[place], raw_signatures[place]
+            try:
+                signature = base64.b64decode(raw, validate=True)
+            except (binascii.Error, ValueError):
+                return batch.first + place
+            if base64.b64encode(signature) != raw or not verify_ed25519(
+                public_key, signature, pae(PAYLOAD_TYPE, line)
+            ):
+                return batch.first + place
+            place += 1
+    return None
+
+
+class Checker(Protocol):
+    """Takes batches in order, and tells at the end which entry is the first with a wrong signature."""
+
+    def add(self, batch: Batch) -> None:
+        """Take a batch; it may be checked now or later."""
+        ...
+
+    def wrong(self) -> int | None:
+        """Return the first wrong entry of the batches checked so far."""
+        ...
+
+    def finish(self) -> int | None:
+        """Wait until all batches are checked; return the first wrong entry, None when all are right."""
+        ...
+
+
+class Nothing:
+    """Checks no signature: a record's structure only is looked at."""
+
+    def add(self, batch: Batch) -> None:
+        """Pass it over."""
+
+    def wrong(self) -> int | None:
+        """Nothing was found."""
+        return None
+
+    def finish(self) -> int | None:
+        """Nothing was found."""
+        return None
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class Helpers:
+    """Checks signatures in this process, and in others once there are many; close it in the end.
+
+    Args:
+        jobs: How many processes check; with 1 it is this one.
+        alone: How many entries are checked here before others are started.
+    """
+
+    def __init__(self, jobs: int, *, alone: int = _ALONE) -> None:
+        self._jobs = max(1, min(jobs, MAX_JOBS))
+        self._alone = alone
+        self._helpers: list[_Helper] = []
+        self._turn = 0
+        self._seen = 0
+        self._wrong: int | None = None
+
+    def add(self, batch: Batch) -> None:
+        """Take a batch.
+
+        Raises:
+            AgentgovError: AG0447, when a helper is gone.
+        """
+        self._seen += sum(count for count, _ in batch.spans)
+        if self._jobs == 1 or self._seen <= self._alone:
+            self._note(first_wrong(batch))
+            return
+        if not self._helpers:
+            self._helpers = [_Helper() for _ in range(self._jobs)]
+        helper = self._helpers[self._turn % self._jobs]
+        self._turn += 1
+        if len(helper.waiting) >= _QUEUED:
+            self._note(helper.answer())
+        helper.send(batch)
+
+    def wrong(self) -> int | None:
+        """Return the first wrong entry of the batches that were answered so far."""
+        return self._wrong
+
+    def finish(self) -> int | None:
+        """Wait for every answer.
+
+        Raises:
+            AgentgovError: AG0447, when a helper is gone.
+        """
+        for helper in self._helpers:
+            while helper.waiting:
+                self._note(helper.answer())
+        return self._wrong
+
+    def close(self) -> None:
+        """End the helpers."""
+        helpers, self._helpers = self._helpers, []
+        for helper in helpers:
+            helper.close()
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The helpers' process ids."""
+        return [helper.process.pid for helper in self._helpers]
+
+    def _note(self, wrong: int | None) -> None:
+        if wrong is not None and (self._wrong is None or wrong < self._wrong):
+            self._wrong = wrong
+
+
+class _Helper:
+    """One process that checks."""
+
+    def __init__(self) -> None:
+        # -P: the folder we stand in is the user's, and may hold modules of anybody.
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "agentgov.ledger.verify_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+            # A Ctrl-C is for us; we end the helpers.
+            start_new_session=True,
+        )
+        self.waiting: deque[int] = deque()
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self._stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self.process.stdin is not None  # noqa: S101 - a pipe, for the type checker
+        return self.process.stdin
+
+    def send(self, batch: Batch) -> None:
+        try:
+            self._stdin.write(batch.to_bytes())
+            self._stdin.flush()
+        except OSError:
+            raise self._gone() from None
+        self.waiting.append(batch.first)
+
+    def answer(self) -> int | None:
+        assert self.process.stdout is not None  # noqa: S101 - a pipe, for the type checker
+        raw = self.process.stdout.read(_ANSWER.size)
+        if len(raw) != _ANSWER.size:
+            raise self._gone()
+        first, place = self.waiting.popleft(), _ANSWER.unpack(raw)[0]
+        return None if place == _GOOD else first + int(place)
+
+    def close(self) -> None:
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self.process.wait()
+
+    def _gone(self) -> AgentgovError:
+        return AgentgovError(
+            "a process that checked signatures ended without an answer, so nothing is known",
+            id="AG0447",
+            where=f"process {self.process.pid}",
+            hint="agentgov verify --jobs 1",
+        )
+
+
+def serve(source: IO[bytes], sink: IO[bytes]) -> None:
+    """Answer batches until the input ends: the work of one helper."""
+    while True:
+        head = source.read(_HEAD.size)
+        if len(head) != _HEAD.size:
+            return
+        spans, lines, signatures = _HEAD.unpack(head)
+        raw_spans = source.read(spans * _SPAN.size)
+        batch = Batch(0, source.read(lines), source.read(signatures), tuple(_SPAN.iter_unpack(raw_spans)))
+        if len(batch.lines) != lines or len(batch.raw_signatures) != signatures:
+            return
+        place = first_wrong(batch)
+        sink.write(_ANSWER.pack(_GOOD if place is None else place))
+        sink.flush()
