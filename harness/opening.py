@@ -26,7 +26,7 @@ from agentgov.harness.clients import listen
 from agentgov.harness.guarding import Guard, SameSocket
 from agentgov.harness.request import Deps, Reporter, RunInfo, RunRequest
 from agentgov.harness.secrets import dotenv_secrets
-from agentgov.harness.state import RunLock, RunState, live_runs
+from agentgov.harness.state import RunLock, RunState, agent_dir, live_runs
 from agentgov.ids import RunId, new_run_id
 from agentgov.ledger.entry import Draft
 from agentgov.ledger.keys import Signer
@@ -174,7 +174,7 @@ class Opening:
             CaptureContext(
                 socket=self.socket,
                 recorder_pid=os.getpid(),
-                private_dir=open_private_dir(self.layout.run_dir(self.run)),
+                private_dir=agent_dir(self.layout, self.run),
                 python=startup.hook_python(),
                 timeout_program=startup.find_timeout(self.request.env),
                 hook_timeout_seconds=self.ask_seconds + HOOK_MARGIN_SECONDS,

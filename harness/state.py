@@ -7,6 +7,7 @@ Rules kept here:
 - `state.json` is written once, whole, before the run counts as started, and removed when it has ended in
   good order: a run with a file and without a holder is one whose recorder died.
 - The file may have been damaged by a crash or a person: what cannot be read is reported, not guessed.
+- What was written for the agent alone (its settings, which may hold keys of the user's) goes with the run.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from agentgov.ids import RunId, parse_run_id
 from agentgov.layout import Layout
 
 Place = Literal["clone", "in-place"]
-_STATE, _ALIVE = "state.json", "alive"
+_STATE, _ALIVE, _AGENT = "state.json", "alive", "agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,19 @@ def _broken(where: str) -> BrokenRecordError:
     )  # fmt: skip
 
 
+def agent_dir(layout: Layout, run: RunId) -> Path:
+    """Return a private folder for what is written for the agent; it goes when the run is over."""
+    return open_private_dir(layout.run_dir(run) / _AGENT)
+
+
+def _remove_agent_dir(folder: Path) -> None:
+    # A link that somebody put in its place is removed, not followed.
+    if (folder / _AGENT).is_symlink():
+        (folder / _AGENT).unlink()
+    elif (folder / _AGENT).is_dir():
+        shutil.rmtree(folder / _AGENT)
+
+
 class RunLock:
     """What a recorder holds for as long as its run is alive."""
 
@@ -117,6 +131,7 @@ class RunLock:
 
     def finish(self) -> None:
         """The run ended in good order: nothing is left to recover."""
+        _remove_agent_dir(self._folder)
         (self._folder / _STATE).unlink(missing_ok=True)
         self._lock.release()
 
@@ -232,6 +247,7 @@ def dead_runs(layout: Layout) -> list[RunId]:
 
 def clear(layout: Layout, run: RunId) -> None:
     """After recovery: forget that a run was unfinished. Its folder stays."""
+    _remove_agent_dir(layout.run_dir(run))
     (layout.run_dir(run) / _STATE).unlink(missing_ok=True)
 
 

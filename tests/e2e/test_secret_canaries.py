@@ -6,6 +6,7 @@ the names of files, which snapshots hold as they are, and what is the user's own
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -175,3 +176,33 @@ def test_the_redaction_can_be_switched_off_on_the_protected_branch_alone(
     git(repo, "commit", "-q", "-a", "-m", "store what the environment holds")
     agentgov.play(repo, [bash(f"echo {ENV}")], "--workspace", "in-place")
     assert traces(ENV, repo / ".git", state_dir)
+
+
+def test_an_agents_settings_do_not_outlive_its_run(
+    agentgov: Cli, repo: Path, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's own settings may hold keys, and are written down for the agent with hooks added."""
+    claude = tmp_path / "bin" / "claude"
+    claude.parent.mkdir()
+    seen = tmp_path / "seen"
+    claude.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo "2.1.329 (Claude Code)"; exit; }\n'
+        f'while [ $# -gt 0 ]; do [ "$1" = --settings ] && cat "$2" > {seen}; shift; done\n'
+    )
+    claude.chmod(0o755)
+    settings = json.dumps({"env": {"UPSTREAM": ENV}})
+    agentgov(
+        repo,
+        "run",
+        "--workspace",
+        "in-place",
+        "--",
+        str(claude),
+        "-p",
+        "x",
+        "--settings",
+        settings,
+        code=None,
+    )
+    assert ENV in seen.read_text()
+    assert traces(ENV, repo / ".git", state_dir) == []

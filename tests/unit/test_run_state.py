@@ -122,3 +122,27 @@ def test_a_state_reads_back_as_written_and_names_its_own_run(layout: Layout) -> 
     (other / "state.json").write_bytes(make_state().encode())
     with pytest.raises(BrokenRecordError):
         runs.read_state(layout, RunId("abcde"))
+
+
+@pytest.mark.parametrize("end", ["finished", "recovered"])
+def test_what_was_written_for_the_agent_goes_with_the_run(layout: Layout, tmp_path: Path, end: str) -> None:
+    lock = RunLock(layout, RUN)
+    lock.acquire()
+    lock.publish(make_state())
+    (runs.agent_dir(layout, RUN) / "settings.json").write_text("a key")
+    if end == "finished":
+        lock.finish()
+    else:
+        lock.release()
+        runs.clear(layout, RUN)
+    assert not (layout.run_dir(RUN) / "agent").exists()
+
+
+def test_a_link_in_its_place_is_not_followed(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("x")
+    layout.run_dir(RUN).mkdir()
+    (layout.run_dir(RUN) / "agent").symlink_to(tmp_path / "mine")
+    runs.clear(layout, RUN)
+    assert (tmp_path / "mine" / "file").exists()
+    assert not (layout.run_dir(RUN) / "agent").is_symlink()
