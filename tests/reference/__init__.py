@@ -1,4 +1,4 @@
-"""A second implementation of the format, written from docs/format.md alone: slow, plain, and without agentgov.
+"""A second implementation of the format, written from docs/format.md alone, plain and without agentgov.
 
 Rules: nothing here imports agentgov; the standard library suffices, but for the bare Ed25519 operation, which
 `cryptography` does; each function follows the words of its section; the kinds of entries are read from the

@@ -5,6 +5,8 @@ Keys are judged by computing with points of the curve: eight times a point of sm
 
 from __future__ import annotations
 
+from functools import cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -21,6 +23,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b" ".join([b"DSSEv1", str(len(kind)).encode(), kind, str(len(payload)).encode(), payload])
 
 
+@cache
 def is_acceptable_key(key: bytes) -> bool:
     """Whether a public key is the only encoding of a point of the curve whose order does not divide 8."""
     if len(key) != 32:
