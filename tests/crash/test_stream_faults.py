@@ -6,9 +6,9 @@ import errno
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -141,7 +141,7 @@ class _Told(list[SignedEntry]):
         super().__init__()
         self._file = path.open("wb", buffering=0)
 
-    def __iadd__(self, more: Any) -> _Told:  # type: ignore[misc]
+    def __iadd__(self, more: Iterable[SignedEntry], /) -> Self:  # type: ignore[misc]
         # Not through `os`: its steps are counted.
         self._file.write(b"".join(item.line + b"\n" for item in more))
         return self
@@ -176,6 +176,28 @@ def test_a_power_cut_at_any_step_loses_nothing_acknowledged(
         stream.close()
         disk.cut(random.Random(at))
         check(repository, state, acknowledged)
+
+
+def test_pages_of_a_batch_that_arrived_without_those_before_them_are_torn(
+    tmp_path: Path, state: StateHome
+) -> None:
+    holes = 0
+    for seed in range(24):
+        repository = init(tmp_path / f"r{seed}")
+        disk = Disk(repository.layout.root, state.root)
+        with open_stream(repository, state) as stream:
+            signer = stream.delegate(RUN)
+            with disk.watched():
+                acknowledged = stream.append([request(1)], signer)
+                # The lock, its file, the batch; then, instead of the sync, the power goes.
+                with faults(4, crash=True), pytest.raises(Crash):
+                    stream.append([request(n) for n in range(2, 20)], signer)
+        disk.cut(random.Random(seed))
+        raw = next(repository.layout.wal.iterdir()).read_bytes()
+        holes += b"\n" in raw[raw.index(b"\x00") :]
+        entries = check(repository, state, acknowledged)
+        assert [s.entry.kind for s in entries].count("log.recovered") <= 1
+    assert holes > 3
 
 
 def test_what_a_killed_writer_did_not_sync_is_safe_before_anything_follows_it(
