@@ -141,7 +141,7 @@ class _Told(list[SignedEntry]):
         super().__init__()
         self._file = path.open("wb", buffering=0)
 
-    def __iadd__(self, more: Iterable[SignedEntry], /) -> Self:  # type: ignore[misc]
+    def __iadd__(self, more: Iterable[SignedEntry], /) -> Self:  # type: ignore[misc, override]
         # Not through `os`: its steps are counted.
         self._file.write(b"".join(item.line + b"\n" for item in more))
         return self
