@@ -7,6 +7,7 @@ other content under a name, and says nothing.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import subprocess
 import threading
 import weakref
@@ -21,6 +22,7 @@ from agentgov.gitnames import check_oid, hash_object
 
 # Requests are short: so many fit into the pipe while git waits for its answers to be taken.
 _AHEAD: Final = 32
+_PIPE_BYTES: Final = 2**20
 _running_pids: set[int] = set()
 
 
@@ -164,6 +166,10 @@ class CatFile:
                     "git or the repository was not found", id="AG0007", where=str(self._git.git_dir)
                 ) from error
             _running_pids.add(self._process.pid)
+            if self._process.stdout is not None:
+                # One switch between the two of us for a seal, instead of one for each 64 KiB.
+                with contextlib.suppress(OSError, AttributeError):
+                    fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             # Popen keeps a child that nobody waited for, with its pipes, for as long as this process lives.
             self._end = weakref.finalize(self, _end, self._process)
         return self._process

@@ -1,7 +1,7 @@
-"""Makes long records quickly: the same entries, signatures, seals and refs as a recorder's, without its waits.
+"""Makes long records quickly: entries, signatures, seals and refs as a recorder makes them, without its waits.
 
 Rules kept here:
-- Every signature is real and made with the key that the rules ask for; the verifier finds nothing to complain.
+- Every signature is real and made with the key that the rules ask for; the verifier has nothing to find.
 - Lines are chained in one process and signed in others, a seal at a time; git gets one stream of objects.
 """
 
@@ -52,13 +52,16 @@ class _Part:
     proof: list[bytes]
 
 
-def make_long_record(root: Path, entries: int, *, line_bytes: int, jobs: int = 2) -> LongRecord:
+def make_long_record(
+    root: Path, entries: int, *, line_bytes: int, kinds: int = 50, jobs: int = 2
+) -> LongRecord:
     """Write a record of `entries` entries into a repository, sealed every 256.
 
     Args:
         root: The repository's work tree, or the bare repository itself.
         entries: How many.
         line_bytes: The mean length of a line; a call's request carries the rules that make it so long.
+        kinds: How many different lists of rules there are.
         jobs: Processes that sign.
     """
     rng = random.Random(entries)
@@ -70,7 +73,7 @@ def make_long_record(root: Path, entries: int, *, line_bytes: int, jobs: int = 2
     )
     assert importer.stdin is not None
     written = 0
-    parts = _parts(f"agentgov/{stream_id}", entries, line_bytes, rng)
+    parts = _parts(f"agentgov/{stream_id}", entries, line_bytes, kinds, rng)
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         for number, (part, signatures) in enumerate(pool.imap(_sign, parts), 1):
             checkpoint = Checkpoint(f"agentgov/{stream_id}", part.size, part.root)
@@ -116,12 +119,14 @@ def _sign(part: _Part) -> tuple[_Part, bytes]:
     return part, b"".join(item + b"\n" for item in signed)
 
 
-def _parts(log: str, entries: int, line_bytes: int, rng: random.Random) -> Iterator[_Part]:
+def _parts(log: str, entries: int, line_bytes: int, kinds: int, rng: random.Random) -> Iterator[_Part]:
     frontier, leaf, seq = Frontier(), bytes(NO_LEAF), 0
     key_seq, epoch, calls, is_open = 0, 0, 0, False
-    rules = [f"{'rule'}-{rng.getrandbits(220):055x}"[:RULE_CHARS] for _ in range(1000)]
+    rules = [f"rule-{rng.getrandbits(220):055x}"[:RULE_CHARS] for _ in range(1000)]
     # A request and a result are two entries: the request makes up for the short result.
     per_request = max(0, (2 * line_bytes - 2 * RESULT_BYTES) // (RULE_CHARS + 3))
+    # Calls of one kind are judged by the same rules; `kinds` says how many kinds there are.
+    judged = [rng.sample(rules, per_request) for _ in range(kinds)]
     while seq < entries:
         lines: list[bytes] = []
         seeds: list[bytes] = []
@@ -148,7 +153,7 @@ def _parts(log: str, entries: int, line_bytes: int, rng: random.Random) -> Itera
                 seeds.append(_seed(epoch))
             else:
                 calls += 1
-                kind, body, is_open = "call.request", _request(calls, rng.sample(rules, per_request)), True
+                kind, body, is_open = "call.request", _request(calls, rng.choice(judged)), True
                 seeds.append(_seed(epoch))
             line = (
                 f'{{"body":{body},"key":{signer},"kind":"{kind}","log":"{log}","prev":"{leaf.hex()}",'

@@ -50,12 +50,29 @@ def form_of(kind: str) -> LineForm:
     Raises:
         KeyError: When there is no such kind; the caller has looked.
     """
-    rules = KINDS[kind]
-    names = tuple(sorted(rules.fields))
-    body = ",".join(f'"{name}":{rules.fields[name].group}' for name in names)
-    pattern = (
-        rf'\{{"body":\{{{body}\}},"key":({NUMBER}),"kind":"{re.escape(kind)}","log":{ORIGIN.group},'
-        rf'"prev":{DIGEST.group},"run":{_RUN[rules.run]},"seq":({NUMBER}),"ts":({_TIME}),"v":1\}}'
+    fields = KINDS[kind].fields
+    names = tuple(sorted(fields))
+    body = ",".join(f'"{name}":{fields[name].group}' for name in names)
+    reads = tuple((name, read) for name in names if (read := fields[name].read) is not None)
+    return LineForm(kind, re.compile(rf'\{{"body":\{{{body}{_rest(kind)}'), names, reads)
+
+
+@lru_cache(maxsize=len(KINDS))
+def around_last_field(kind: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what stands before the value of a kind's last field, and after it.
+
+    A line whose two ends match, with the canonical text of a value that the field allows between them, is a
+    line that the kind's whole pattern matches. Their groups are those of the whole pattern, but for this one.
+    """
+    fields = KINDS[kind].fields
+    *names, last = sorted(fields)
+    body = "".join(f'"{name}":{fields[name].group},' for name in names)
+    return re.compile(rf'\{{"body":\{{{body}"{last}":'), re.compile(_rest(kind))
+
+
+def _rest(kind: str) -> str:
+    """The pattern of what follows the fields of the body."""
+    return (
+        rf'\}},"key":({NUMBER}),"kind":"{re.escape(kind)}","log":{ORIGIN.group},'
+        rf'"prev":{DIGEST.group},"run":{_RUN[KINDS[kind].run]},"seq":({NUMBER}),"ts":({_TIME}),"v":1\}}'
     )
-    reads = tuple((name, read) for name in names if (read := rules.fields[name].read) is not None)
-    return LineForm(kind, re.compile(pattern), names, reads)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.ids import RunId
@@ -19,7 +20,7 @@ from agentgov.ledger import canonical
 from agentgov.ledger.chain import LeafHash
 from agentgov.ledger.entry import match_entry, parse_entry
 from agentgov.ledger.keyring import LOG_KEY, LiveKey
-from agentgov.ledger.lines import form_of
+from agentgov.ledger.lines import around_last_field, form_of
 from agentgov.ledger.seal import Seal
 from agentgov.ledger.verify_evidence import Evidence
 from agentgov.ledger.verify_reading import NOTHING_SIGNED, Progress, Reading, SignedPart
@@ -27,7 +28,11 @@ from agentgov.ledger.verify_rules import RunProgress
 from agentgov.ledger.verify_signatures import Batch, Checker
 from agentgov.ledger.verify_source import RawRecord, RawTail, RecordSource
 
-_TAIL_BATCH = 256
+_TAIL_BATCH: Final = 256
+_MAX_VERDICTS: Final = 512
+_VERDICT_GROUP: Final = 9
+# With a tool's longest name and no more than a few dozen open calls; beyond it the line is matched whole.
+_VERDICT_BEFORE: Final = 1024
 
 
 class QuickReading(Reading):
@@ -59,6 +64,8 @@ class QuickReading(Reading):
         self._checker = checker
         self._spans: list[tuple[int, bytes]] = []
         self._request = form_of("call.request").pattern.fullmatch
+        self._request_ends = around_last_field("call.request")
+        self._verdicts: dict[str, str] = {}
         self._result = form_of("call.result").pattern.fullmatch
         self.signed = NOTHING_SIGNED
         self._begins: list[SignedPart] = []
@@ -153,7 +160,7 @@ class QuickReading(Reading):
         Returns:
             The place of the first line that was not taken.
         """
-        request, result, sha256 = self._request, self._result, hashlib.sha256
+        request, result, sha256 = self._take_apart, self._result, hashlib.sha256
         seq, log, prev = self.frontier.size, self.log, self.leaf.hex()
         note = self._evidence.note if self._evidence.is_looking else None
         run: RunProgress | None = None
@@ -165,12 +172,12 @@ class QuickReading(Reading):
             line = lines[place]
             # Any other character than ASCII is one that no pattern has.
             text = line.decode("latin-1")
-            match = request(text)
-            if match is not None:
+            found = request(text)
+            if found is not None:
                 (
-                    raw_actor, _, changes, before, _, raw_n, opened, _, after, verdict,
+                    raw_actor, _, changes, before, _, raw_n, opened, _, after, decision,
                     key_text, line_log, line_prev, line_run, line_seq, _,
-                ) = match.groups()  # fmt: skip
+                ) = found  # fmt: skip
                 is_request = True
             else:
                 match = result(text)
@@ -207,13 +214,11 @@ class QuickReading(Reading):
                 if n != run.calls + 1 or int(raw_actor) not in run.actors:
                     break
                 run.calls = n
-                # The text begins {"decision":"; the three decisions differ in these two letters.
-                decision = verdict[13:15]
-                if decision == "al":
+                if decision == "allow":
                     run.open.add(n)
                     open_text = raw_n if not opened else f"{opened},{raw_n}"
                 else:
-                    (run.waiting if decision == "as" else run.denied).add(n)
+                    (run.waiting if decision == "ask" else run.denied).add(n)
             else:
                 if n not in run.open:
                     break
@@ -232,6 +237,31 @@ class QuickReading(Reading):
             self.frontier.extend(leaves)
             self._add_span(place - began, key.public_key)
         return place
+
+    def _take_apart(self, text: str) -> tuple[str, ...] | None:
+        """Return the groups of a request's line, the verdict's decision for the verdict; None if it is none.
+
+        Verdicts are long and few: one that was matched before is looked up instead of matched again.
+        """
+        end = text.rfind('},"key":')
+        begin = text.find('"verdict":', 0, _VERDICT_BEFORE) + 10
+        verdict = text[begin:end]
+        decision = self._verdicts.get(verdict)
+        if decision is not None:
+            head = self._request_ends[0].fullmatch(text, 0, begin)
+            tail = self._request_ends[1].fullmatch(text, end)
+            if head is not None and tail is not None:
+                return (*head.groups(), decision, *tail.groups())
+        match = self._request(text)
+        if match is None:
+            return None
+        groups = match.groups()
+        # {"decision":"; the three decisions differ in their second letter.
+        decision = {"l": "allow", "s": "ask", "e": "deny"}[groups[_VERDICT_GROUP][14]]
+        if len(self._verdicts) >= _MAX_VERDICTS:
+            self._verdicts.clear()
+        self._verdicts[groups[_VERDICT_GROUP]] = decision
+        return (*groups[:_VERDICT_GROUP], decision, *groups[_VERDICT_GROUP + 1 :])
 
     def _session_key(self, seq: int, run: RunId) -> LiveKey | None:
         """The key introduced at `seq`, if it may sign a call of this run now."""
