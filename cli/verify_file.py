@@ -58,7 +58,7 @@ def verify_proof_file(path: Path, trust_path: Path | None, *, as_json: bool, exp
 
     Raises:
         UsageError: AG0315, nobody is named to believe; AG0316, a file cannot be read.
-        ConfigError: AG0402, AG0411, AG0421 or AG0422, the keys are not understood.
+        ConfigError: AG0402, AG0411, AG0421, AG0422 or AG0464, the keys are not understood.
     """
     if trust_path is None:
         raise UsageError(
@@ -134,8 +134,10 @@ def _show(out: Screen, report: ProofReport, *, whole: bool) -> None:
             "witness",
             "none that you name has signed it: whoever has its key could have made all of this",
         )
-    if report.has_timestamp:
-        say("--", "time stamp", "one is in the file; it is not checked here")
+    if report.stamp is not None:
+        say("ok", "time stamp", f"{report.stamp.who}, {_when(report.stamp.ts // 1_000_000)} at the latest")
+    elif report.unchecked_stamp is not None:
+        say("--", "time stamp", f"one is in the file and does not count: {report.unchecked_stamp}")
     if report.payloads:
         sizes = (f"{payload.field} {plural(len(payload.value), 'byte')}" for payload in report.payloads)
         say("ok", "content", ", ".join(sizes))
@@ -202,7 +204,8 @@ def _to_json(verdict: Verdict) -> dict[str, Any]:
             }
             for payload in report.payloads
         ],
-        "timestamp": {"there": report.has_timestamp, "checked": False},
+        "timestamp": None if report.stamp is None else {"who": report.stamp.who, "ts": report.stamp.ts},
+        "timestamp_unchecked": report.unchecked_stamp,
         "not_shown": list(LIMITS),
     }
 

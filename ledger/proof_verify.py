@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from agentgov.errors import BrokenRecordError, IncompleteError, UntrustedSignerError
+from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError, UntrustedSignerError
 from agentgov.ledger.bodies import KINDS
 from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.checkpoint import Checkpoint
@@ -26,12 +26,15 @@ from agentgov.ledger.commitments import commitments_of
 from agentgov.ledger.cosignature import Cosignature, verify_cosignatures
 from agentgov.ledger.endorsement import verify_endorsement
 from agentgov.ledger.entry import PAYLOAD_TYPE, Entry, parse_entry
-from agentgov.ledger.note import ED25519, NoteKey, verify_note
+from agentgov.ledger.note import ED25519, Note, NoteKey, verify_note
 from agentgov.ledger.payloads import Payload, is_payload_of
 from agentgov.ledger.proof_extra import Included, ProofExtra, ProvenPayload, parse_extra
 from agentgov.ledger.proof_trust import ProofTrust
 from agentgov.ledger.signing import check_public_key, parse_envelope, verify_signature
 from agentgov.ledger.tlog_proof import TlogProof, parse_proof
+
+if TYPE_CHECKING:
+    from agentgov.ledger.timestamps import Stamp
 
 LOG_KEY: Final = 0
 LIMITS: Final = (
@@ -54,7 +57,8 @@ class ProofReport:
         witnesses: The trusted witnesses who cosigned the head, by their names in the policy.
         seen: When each of them says so, POSIX seconds.
         payloads: The payloads that the entries commit to.
-        has_timestamp: Whether the file carries a time stamp, which is not checked here.
+        stamp: The time stamp over the head, by an authority that the reader believes; None without one.
+        unchecked_stamp: Why the time stamp in the file does not count; None when it does, or none is there.
     """
 
     head: Checkpoint
@@ -65,7 +69,8 @@ class ProofReport:
     witnesses: tuple[str, ...]
     seen: Mapping[str, int]
     payloads: tuple[ProvenPayload, ...]
-    has_timestamp: bool
+    stamp: Stamp | None
+    unchecked_stamp: str | None
 
 
 def verify_proof(raw: bytes, trust: ProofTrust) -> ProofReport:
@@ -74,7 +79,7 @@ def verify_proof(raw: bytes, trust: ProofTrust) -> ProofReport:
     Raises:
         BrokenRecordError: When anything in it is not what was signed: AG0403 and AG0404 its form, AG0206 its
             place, AG0405 what does not belong to it, AG0408 a payload, and the ids of notes, entries,
-            signatures, cosignatures and endorsements.
+            signatures, cosignatures, endorsements and time stamps.
         UntrustedSignerError: AG0406, when nobody trusted vouches for the log key.
         IncompleteError: AG0410, when it carries no entry, or not the key of one; AG0407, when too few
             trusted witnesses have cosigned; AG0284, when ssh-keygen is needed and missing.
@@ -127,7 +132,7 @@ class _Check:
             witnesses,
             seen,
             self._extra.payloads,
-            self._extra.timestamp is not None,
+            *self._stamp(log_key),
         )
 
     # Places and signatures.
@@ -275,6 +280,24 @@ class _Check:
                 hint="agentgov sync, then agentgov prove again, once they have seen this record",
             )
         return tuple(sorted(seen)), seen
+
+    def _stamp(self, log_key: NoteKey) -> tuple[Stamp | None, str | None]:
+        """Return the time stamp, or why the one in the file does not count."""
+        raw, authorities = self._extra.timestamp, self._trust.authorities
+        if raw is None:
+            return None, None
+        if authorities is None:
+            return None, "no authority for it is among your keys"
+        from agentgov.ledger.timestamps import verify_timestamp
+
+        signed = next(line for line in self._proof.note.signatures if log_key.names(line))
+        try:
+            return verify_timestamp(raw, Note(self._proof.note.text, (signed,)).to_bytes(), authorities), None
+        except BrokenRecordError:
+            raise
+        except AgentgovError as error:
+            # An authority that nobody believes, or no means to check it: what the log key signed still holds.
+            return None, error.message
 
     def _how_to_trust(self) -> tuple[str, ...]:
         if self._extra.endorsements:

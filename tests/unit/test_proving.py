@@ -374,6 +374,74 @@ def test_anything_on_a_witness_ref_is_passed_over(record: Prepared, git: GitRunn
     verify_proof(prove_call(record).to_bytes(), trust_in_log(record))
 
 
+# Time stamps.
+
+
+def authority(folder: Path) -> Callable[[bytes], bytes]:
+    """A time stamp authority made here: its certificate is `tsa.pem`; it stamps the bytes it is given."""
+    config = folder / "tsa.cnf"
+    config.write_text(
+        "[tsa]\nserial=$ENV::TSA/serial\nsigner_digest=sha256\ndefault_policy=1.2.3\ndigests=sha256\n"
+        "[dn]\n[req]\ndistinguished_name=dn\n[ext]\nextendedKeyUsage=critical,timeStamping\n"
+    )
+    (folder / "serial").write_text("01\n")
+    env = {**os.environ, "TSA": str(folder)}
+
+    def openssl(*args: str) -> None:
+        command = ["openssl", *args]
+        subprocess.run(command, check=True, capture_output=True, env=env, cwd=folder)
+
+    openssl(
+        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "tsa.key", "-out", "tsa.pem"),
+        *("-subj", "/CN=clock.example", "-days", "30", "-config", "tsa.cnf", "-extensions", "ext"),
+    )
+
+    def stamp(message: bytes) -> bytes:
+        (folder / "message").write_bytes(message)
+        openssl("ts", "-query", "-data", "message", "-sha256", "-cert", "-out", "query")
+        openssl(
+            *("ts", "-reply", "-queryfile", "query", "-signer", "tsa.pem", "-inkey", "tsa.key"),
+            *("-config", "tsa.cnf", "-section", "tsa", "-out", "reply"),
+        )
+        return (folder / "reply").read_bytes()
+
+    return stamp
+
+
+def test_a_time_stamp_goes_along_and_counts_for_who_believes_its_authority(
+    record: Prepared, git: GitRunner, tmp_path: Path
+) -> None:
+    pytest.importorskip("rfc3161_client")
+    stamp = authority(tmp_path)
+    with tree_of(record) as tree:
+        note = tree.note(tree.size).to_bytes()
+    files = {"checkpoint": note, "timestamp": stamp(note)}
+    lines = "".join(
+        f"100644 blob {git(record.repo, 'hash-object', '-w', '--stdin', input=raw)}\t{name}\n"
+        for name, raw in files.items()
+    )
+    commit = git(record.repo, "commit-tree", "-m", "x", git(record.repo, "mktree", input=lines.encode()))
+    git(record.repo, "update-ref", f"refs/agentgov/timestamp/{record.stream_id}", commit)
+    proof = prove_call(record)
+    pem = (tmp_path / "tsa.pem").read_bytes()
+    report = verify_proof(proof.to_bytes(), parse_trust(log_line(record) + pem))
+    assert report.stamp is not None
+    assert "clock.example" in report.stamp.who
+    assert report.unchecked_stamp is None
+    unknown = verify_proof(proof.to_bytes(), trust_in_log(record))
+    assert (unknown.stamp, unknown.unchecked_stamp) == (None, "no authority for it is among your keys")
+    (tmp_path / "other").mkdir()
+    authority(tmp_path / "other")
+    other = parse_trust(log_line(record) + (tmp_path / "other" / "tsa.pem").read_bytes())
+    assert verify_proof(proof.to_bytes(), other).stamp is None
+    assert proof.extra is not None
+    for wrong in (stamp(b"another"), b"", b"\x30\x03", files["timestamp"][:-1]):
+        extra = replace(parse_extra(proof.extra), timestamp=wrong).to_bytes()
+        with pytest.raises(AgentgovError) as error:
+            verify_proof(replace(proof, extra=extra).to_bytes(), parse_trust(log_line(record) + pem))
+        assert error.value.exit_code is ExitCode.BROKEN
+
+
 # Records that are not whole.
 
 
