@@ -296,6 +296,6 @@ def test_the_page_names_the_functions_that_it_promises() -> None:
                 module = path.pop(0)
             name = path[0] if path and path[0] else name
             text = (folder / f"{module}.py").read_text()
-            assert re.search(rf"^(?:def|class) {name}\b", text, re.MULTILINE), f"{module}.{name}"
+            assert re.search(rf"^ *(?:def|class) {name}\b", text, re.MULTILINE), f"{module}.{name}"
             named += 1
     assert named > 15
