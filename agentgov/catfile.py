@@ -38,10 +38,12 @@ class CatFile:
 
     Args:
         git: The repository to read from.
+        max_bytes: The largest object to read, where others choose what lies there; None for any.
     """
 
-    def __init__(self, git: Git) -> None:
+    def __init__(self, git: Git, *, max_bytes: int | None = None) -> None:
         self._git = git
+        self._max_bytes = max_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[[subprocess.Popen[bytes]], CatFile] | None = None
         self._lock = threading.Lock()
@@ -142,6 +144,9 @@ class CatFile:
 
     def _take(self, oid: str) -> tuple[str, bytes]:
         kind, size_bytes, stdout = self._header(oid)
+        if self._max_bytes is not None and size_bytes > self._max_bytes:
+            self._stop()
+            raise BrokenRecordError(f"object {oid} is larger than any that is written here", id="AG0018")
         data = stdout.read(size_bytes)
         if len(data) != size_bytes or stdout.read(1) != b"\n":
             self._stop()

@@ -26,6 +26,7 @@ from agentgov.ledger.wal import parse_signature
 REF_PREFIX: Final = "refs/agentgov/ledger/"
 # Seals whose trees are read together; their content is held one seal at a time.
 _WINDOW: Final = 64
+MAX_OBJECT_BYTES: Final = 2**30
 _FILES: Final = ("checkpoint", "entries", "proof", "signatures")
 _is_tree_line = re.compile(rb"tree ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
 _is_parent_line = re.compile(rb"parent ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
@@ -138,7 +139,7 @@ class SealStore:
 
     def __init__(self, git: Git, stream_id: str, object_format: ObjectFormat) -> None:
         self._git = git
-        self._objects = CatFile(git)
+        self._objects = CatFile(git, max_bytes=MAX_OBJECT_BYTES)
         self._format = object_format
         self._held: list[str] = []
         self.ref = ledger_ref(stream_id)

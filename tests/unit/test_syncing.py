@@ -18,6 +18,7 @@ from agentgov.ledger.archive import ARCHIVE_REF, ListedHead, read_list
 from agentgov.ledger.entry import Draft
 from agentgov.ledger.records import find_records
 from agentgov.ledger.remote import find_remote
+from agentgov.ledger.seal import SealStore
 from agentgov.ledger.stream import Stream
 from tests.conftest import GitRunner, MakeRepo
 
@@ -320,3 +321,23 @@ def test_the_time_that_is_left_is_shared_by_all_exchanges(clone: Clone, state: S
     with pytest.raises(AgentgovError) as caught:
         chosen.remote.offer()
     assert caught.value.id == "AG0494"
+
+
+def test_a_seal_of_gigabytes_is_not_read(
+    clone: Clone, git: GitRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentgov.ledger.seal.MAX_OBJECT_BYTES", 10_000)
+    repository, _ = clone()
+    blob = git(repository.common_dir, "hash-object", "-w", "--stdin", input=b"\x00" * 20_000)
+    names = ("checkpoint", "entries", "proof", "signatures")
+    tree = git(
+        repository.common_dir,
+        "mktree",
+        input="".join(f"100644 blob {blob}\t{name}\n" for name in names).encode(),
+    )
+    commit = git(repository.common_dir, "commit-tree", tree, "-m", "x")
+    store = SealStore(Git(repository.common_dir), "a" * 32, "sha1")
+    with pytest.raises(BrokenRecordError) as caught:
+        store.read(commit)
+    store.close()
+    assert caught.value.id == "AG0018"
