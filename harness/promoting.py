@@ -310,6 +310,9 @@ def _approvals(run: SettledRun, trusted: TrustedPersons, log: str) -> list[Given
     """The approvals in the record by anybody trusted; a broken one, or a stranger's, counts for nothing."""
     found = []
     for entry in run.record.approvals:
+        if entry.log != log:
+            # Given in a record that this one continues: its number names another entry here.
+            continue
         try:
             identify = trusted.identify_at(log, entry.seq)
             found.append(verify_approval(parse_envelope(entry.body["envelope"]), identify, seq=entry.seq))

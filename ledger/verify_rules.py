@@ -8,6 +8,8 @@ Rules this module keeps; each failure is a BrokenRecordError AG0271 (snapshots) 
     * Calls are numbered 1, 2, 3 ...; each has at most one answer, only if policy asked, and at most one
       result.
     * A call that was denied, or asked about and never allowed, has no result.
+    * In a record that continues another one, a run of that one may go on after its end: what a person does
+      with it later. Its first step here says which files it begins with.
     * Approvals that a promotion counts are entries before it; a promotion is open when it is closed.
 
 Memory is bounded by the runs and the calls that are open.
@@ -16,11 +18,25 @@ Memory is bounded by the runs and the calls that are open.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from agentgov.errors import BrokenRecordError
 from agentgov.ids import RunId
 from agentgov.ledger.bodies import STEPS
 from agentgov.ledger.entry import Entry
+
+BEFORE_START: Final = frozenset(
+    {"key.delegate", "key.rotate", "key.end", "key.lost", "policy.adopted", "log.heartbeat"}
+)
+"""What may name a run that has not started."""
+
+AFTER_END: Final = frozenset(
+    {"approval.given", "change.unattributed", "payload.erased", "payload.pruned", "promote.done"}
+    | {"promote.failed", "promote.intent", "result.bind", "run.apply", "run.drop", "run.end", "run.rollback"}
+)
+"""What may name a run that started in the record which this one continues."""
+
+_UNKNOWN: Final = ""
 
 
 @dataclass(slots=True)
@@ -37,6 +53,7 @@ class RunProgress:
         actors: Actors known so far.
         approvals: Places of approvals.
         promoting: Whether a promotion has begun and not ended.
+        carried: Whether it started in the record that this one continues.
     """
 
     first_seq: int
@@ -48,6 +65,7 @@ class RunProgress:
     actors: set[int] = field(default_factory=lambda: {0})
     approvals: set[int] = field(default_factory=set)
     promoting: bool = False
+    carried: bool = False
     denied: set[int] = field(default_factory=set)
 
     @property
@@ -61,6 +79,7 @@ class RunRules:
 
     def __init__(self) -> None:
         self.runs: dict[RunId, RunProgress] = {}
+        self._continues = False
 
     def open_runs(self) -> list[RunId]:
         """Return the runs that started and have not ended."""
@@ -74,25 +93,24 @@ class RunRules:
                 be.
         """
         if entry.run is None:
+            if entry.kind == "log.genesis":
+                self._continues = entry.body["continues"] is not None
             return
         run = self.runs.setdefault(entry.run, RunProgress(entry.seq))
         kind = entry.kind
         if kind == "run.start":
-            if run.tree is not None:
+            if run.tree is not None or run.carried:
                 raise _impossible(entry, "this run has started before")
             run.tree = entry.body["tree"]
             return
-        if run.tree is None:
-            if kind not in (
-                "key.delegate",
-                "key.rotate",
-                "key.end",
-                "key.lost",
-                "policy.adopted",
-                "log.heartbeat",
-            ):
+        if run.tree is None and not run.carried:
+            if kind in BEFORE_START:
+                return
+            if not self._continues or kind not in AFTER_END:
                 raise _impossible(entry, "this run has not started")
-            return
+            run.carried, run.end_tree = True, _UNKNOWN
+        if run.carried and kind not in AFTER_END and kind not in BEFORE_START:
+            raise _impossible(entry, "this run belongs to the record before, and makes no more calls")
         if kind.startswith("call."):
             self._check_call(entry, run)
         if kind in STEPS:
@@ -122,7 +140,7 @@ class RunRules:
 
 
 def _check_step(entry: Entry, run: RunProgress) -> None:
-    if entry.body["from"] != run.tree:
+    if entry.body["from"] != run.tree and not (run.carried and run.tree is None):
         raise BrokenRecordError(
             "the files before it are not those after the step before it",
             id="AG0271",
@@ -151,12 +169,14 @@ def _take(entry: Entry, run: RunProgress) -> None:
             raise _impossible(entry, "an agent is introduced twice, or by one that is not known")
         run.actors.add(body["actor"])
     elif kind == "run.end":
-        if run.end_tree is not None:
+        if run.end_tree is not None and run.end_tree != _UNKNOWN:
             raise _impossible(entry, "this run has ended before")
         run.end_tree = body["tree"]
         for finished in (run.open, run.waiting, run.denied, run.actors):
             finished.clear()
     elif kind == "result.bind":
+        if run.carried and run.tree is None:
+            run.tree = body["tree"]
         if body["tree"] not in (run.tree, run.end_tree):
             raise BrokenRecordError(
                 "a result is bound to files that are not the run's", id="AG0271", where=f"entry {entry.seq}"
@@ -170,7 +190,7 @@ def _take(entry: Entry, run: RunProgress) -> None:
             raise _impossible(entry, "it counts approvals that are not in the record of this run")
         run.promoting = True
     elif kind in ("promote.done", "promote.failed"):
-        if not run.promoting:
+        if not run.promoting and not run.carried:
             raise _impossible(entry, "a promotion ends that has not begun")
         run.promoting = False
 

@@ -45,6 +45,7 @@ class Record:
     entries: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[int, tuple[bytes, str | None]] = field(default_factory=dict)
     runs: dict[str, story.Run] = field(default_factory=dict)
+    continues: bool = False
     endorsed_by: list[bytes] = field(default_factory=list)
     boundary: int = 0
     sealed: int = 0
@@ -97,7 +98,10 @@ class Record:
             raise Refused("signature", "wrong", seq)
         self._change_keys(entry)
         if entry["run"] is not None:
-            story.tell(self.runs.setdefault(entry["run"], story.Run()), entry)
+            run = self.runs.setdefault(entry["run"], story.Run())
+            story.tell(run, entry, continues=self.continues)
+        elif entry["kind"] == "log.genesis":
+            self.continues = entry["body"]["continues"] is not None
         if entry["kind"] == "stream.endorse":
             own = self.keys[0][0].hex()
             self.endorsed_by += persons.check_endorsement(entry["body"]["envelope"], self.log, own, seq)

@@ -8,6 +8,10 @@ from typing import Any
 from tests.reference.refused import Refused
 
 _BEFORE_START = ("key.delegate", "key.rotate", "key.end", "key.lost", "policy.adopted", "log.heartbeat")
+_AFTER_END = (
+    *("approval.given", "change.unattributed", "payload.erased", "payload.pruned", "promote.done"),
+    *("promote.failed", "promote.intent", "result.bind", "run.apply", "run.drop", "run.end", "run.rollback"),
+)
 _MAY_CHANGE_ALONE = ("change.unattributed", "run.rollback", "run.end")
 
 
@@ -23,6 +27,7 @@ class Run:
     actors: set[int] = field(default_factory=lambda: {0})
     approvals: set[int] = field(default_factory=set)
     promoting: bool = False
+    carried: bool = False  # it started in the record that this one continues
 
     def open(self) -> list[int]:
         """The calls that may be running."""
@@ -44,18 +49,24 @@ def check_step_alone(kind: str, body: dict[str, Any], seq: int) -> None:
         raise Refused("line", "its own call is not open", seq)
 
 
-def tell(run: Run, entry: dict[str, Any]) -> None:
+def tell(run: Run, entry: dict[str, Any], *, continues: bool) -> None:
     """Check one entry of a run against those before it, and go on."""
     kind, body, seq = entry["kind"], entry["body"], entry["seq"]
     if kind == "run.start":
-        if run.started:
+        if run.started or run.carried:
             raise Refused("calls", "it starts twice", seq)
         run.started, run.tree = True, body["tree"]
         return
-    if not run.started:
-        if kind not in _BEFORE_START:
-            raise Refused("calls", "it has not started", seq)
+    if not run.started and kind in _BEFORE_START:
         return
+    if not run.started:
+        if not continues or kind not in _AFTER_END:
+            raise Refused("calls", "it has not started", seq)
+        run.carried = True
+        # Nothing here says with which files it ended: its first step, or its first result, does.
+        first = body["from"] if "from" in body else body["tree"] if kind == "result.bind" else None
+        if run.tree == "" and first is not None:
+            run.tree = first
     if kind.startswith("call."):
         _check_call(run, kind, body, seq)
     if "from" in body:
@@ -105,6 +116,6 @@ def _go_on(run: Run, kind: str, body: dict[str, Any], seq: int) -> None:
             raise Refused("calls", "two promotions, or approvals that are none", seq)
         run.promoting = True
     elif kind in ("promote.done", "promote.failed"):
-        if not run.promoting:
+        if not run.promoting and not run.carried:
             raise Refused("calls", "no promotion is open", seq)
         run.promoting = False
