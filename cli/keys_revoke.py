@@ -30,14 +30,21 @@ def command(
         typer.Option("--key", metavar="SHA256:...", help="Only this key: it was lost, its owner stays."),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; others will read it.")] = "",
+    as_saved: Annotated[
+        bool,
+        typer.Option(
+            "--as-saved", help="Freeze what nobody witnessed as it is saved here: you vouch for it."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help='One object: {"v":1,"frozen":[...],...}.')] = False,
 ) -> None:
     """Revoke a person, or one key: one commit on a new branch, for a pull request.
 
     Every record that lies here is frozen at the last state that its witnesses have seen. What the person
     signed below it stays good and reads "since left"; all else counts for nothing, everywhere, once the
-    branch is merged. In a record that nobody witnessed, nothing of theirs counts. Fetch first, to freeze
-    what others have: agentgov sync. Exit codes: 0 made, 13 nobody is called that, 2 revoked already.
+    branch is merged. In a record that nobody witnessed nothing of theirs counts, unless --as-saved is
+    said. Fetch first, to freeze what others have: agentgov sync. Exit codes: 0 made, 13 nobody is called
+    that, 2 revoked already, 12 an archive of records is broken.
 
     Examples:
 
@@ -61,6 +68,7 @@ def command(
         session.repo,
         lambda stream_id: seen_by_witnesses(session, files.base.commit, stream_id, problems),
         quorum_of(session, files.base.commit),
+        as_saved=as_saved,
     )
     revocation = revoking.make_revocation(people, name, frozen, key=key, reason=reason)
     today = datetime.fromtimestamp(session.clock.now_us() / 1_000_000, UTC).strftime("%Y%m%d")
@@ -113,12 +121,13 @@ def _json(
                 "where": item.where,
                 "size": 0 if item.head is None else item.head.size,
                 "root": None if item.head is None else item.head.root.hex(),
+                "witnessed": item.head is not None and item.is_witnessed,
                 "why": item.why_none or None,
             }
             for item in frozen
         ],
         "open_runs": list(running),
-        "problems": list(problems),
+        "problems": list(dict.fromkeys(problems)),
         "change": change_json(change),
     }
 
@@ -142,8 +151,9 @@ def _show(
     lost = [item for item in frozen if item.head is None]
     for item in kept[:SHOWN]:
         size = 0 if item.head is None else item.head.size
+        rest = "" if item.is_witnessed else "; nobody but you vouches for that"
         out.line(
-            f"  stays     {item.stream_id[:8]} ({item.where}): what they signed in its first {size} entries"
+            f"  stays     {item.stream_id[:8]} ({item.where}): what they signed in entries 0-{size - 1}{rest}"
         )
     if len(kept) > SHOWN:
         out.line(f"            and {plural(len(kept) - SHOWN, 'more record')}")
@@ -153,7 +163,7 @@ def _show(
         out.line(f"  nothing   of theirs counts any more in {', '.join(those[:3])}{more}: {why}")
     if not frozen:
         out.line("  nothing   of theirs counts any more: no record lies here to be frozen")
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         out.line(f"  note      {problem}")
     for run in running:
         out.line(f"  running   {run}, started by them: agentgov show {run}")

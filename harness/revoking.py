@@ -4,13 +4,14 @@ Rules kept here:
 
 - A key is frozen at the last head of a record that enough witnesses have seen and that lies here with that
   very root. A head that only its writer vouches for is none: who holds a stolen key may have written it.
-- A record that nobody witnessed is frozen at 0: nothing that the key signed in it counts any more.
+- A record that nobody witnessed is frozen at 0: nothing that the key signed in it counts any more; unless the
+  person who revokes says to take its last saved head, and so vouches for it themselves.
 - Nothing is fetched: the records are those that lie in this repository, own, fetched and archived ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,12 +43,14 @@ class Frozen:
         where: Where it lies: "here", a remote's name, an archive.
         head: The head; None when nothing in it stays good.
         why_none: Why there is none.
+        is_witnessed: Whether witnesses have seen that head.
     """
 
     stream_id: str
     where: str
     head: FrozenHead | None
     why_none: str = ""
+    is_witnessed: bool = True
 
 
 def find_person(people: People, raw_name: str) -> str:
@@ -69,20 +72,23 @@ def find_person(people: People, raw_name: str) -> str:
     return person
 
 
-def freeze_records(repo: Repository, read_anchors: ReadAnchors, quorum: Quorum | None) -> list[Frozen]:
+def freeze_records(
+    repo: Repository, read_anchors: ReadAnchors, quorum: Quorum | None, *, as_saved: bool = False
+) -> list[Frozen]:
     """Return for every record that lies here where it is frozen, sorted by name; one line for each record.
 
     Args:
         repo: The repository.
         read_anchors: Finds what witnesses have seen of a record.
         quorum: Which witnesses are enough; any one when None.
+        as_saved: Freeze what nobody witnessed at its last saved head instead of at 0.
 
     Raises:
         BrokenRecordError: AG0446, when an archive cannot be read.
     """
     found: dict[str, Frozen] = {}
     for place in find_records(repo):
-        frozen = _freeze(repo, place, read_anchors(place.stream_id), quorum)
+        frozen = _freeze(repo, place, read_anchors(place.stream_id), quorum, as_saved=as_saved)
         known = found.get(place.stream_id)
         # Of several copies the one that goes furthest with the witnesses counts.
         if known is None or _size(frozen) > _size(known):
@@ -94,9 +100,13 @@ def _size(frozen: Frozen) -> int:
     return 0 if frozen.head is None else frozen.head.size
 
 
-def _freeze(repo: Repository, place: Place, anchors: Sequence[Anchor], quorum: Quorum | None) -> Frozen:
+def _freeze(
+    repo: Repository, place: Place, anchors: Sequence[Anchor], quorum: Quorum | None, *, as_saved: bool
+) -> Frozen:
     seen = [anchor for anchor in anchors if anchor.kind == "witness"]
     size = witnessed_size(seen, quorum)
+    if not size and as_saved and (saved := _saved_head(repo, place)) is not None:
+        return Frozen(place.stream_id, place.where, saved, is_witnessed=False)
     if not size:
         why = "nobody has witnessed it" if not seen else "too few witnesses have seen it"
         return Frozen(place.stream_id, place.where, None, why)
@@ -109,21 +119,32 @@ def _freeze(repo: Repository, place: Place, anchors: Sequence[Anchor], quorum: Q
     return Frozen(place.stream_id, place.where, FrozenHead(ORIGIN_PREFIX + place.stream_id, size, own))
 
 
+def _saved_head(repo: Repository, place: Place) -> FrozenHead | None:
+    for head in _saved_heads(repo, place):
+        return head
+    return None
+
+
 def _root_at(repo: Repository, place: Place, size: int) -> bytes | None:
     """The root that this copy's own signed head of that size has; None when there is none."""
+    for head in _saved_heads(repo, place):
+        if head.size <= size:
+            return head.root if head.size == size else None
+    return None
+
+
+def _saved_heads(repo: Repository, place: Place) -> Iterator[FrozenHead]:
+    """This copy's own signed heads, newest first, unverified: up to the first that cannot be read."""
     store = SealStore(Git(repo.common_dir), place.stream_id, repo.object_format)
     try:
         for seal in store.newest_first(place.tip):
-            if seal.size() == size:
-                return parse_checkpoint(parse_note(seal.checkpoint).text).root
-            if seal.size() < size:
-                return None
+            head = parse_checkpoint(parse_note(seal.checkpoint).text)
+            yield FrozenHead(ORIGIN_PREFIX + place.stream_id, head.size, head.root)
     except AgentgovError:
-        # Whether it is broken is for `verify` to say; here it is only known not to be what was witnessed.
-        return None
+        # Whether it is broken is for `verify` to say; here it is only known not to go further back.
+        return
     finally:
         store.close()
-    return None
 
 
 def make_revocation(
