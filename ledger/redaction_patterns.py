@@ -70,6 +70,8 @@ _CURL_USER = re.compile(
 _NETRC = re.compile(rb"login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}(?P<secret>[^\s\"'\\]{4,128})")
 _AZURE = re.compile(rb"AccountKey=(?P<secret>[A-Za-z0-9+/]{40,}={0,2})")
 _SLACK_HOOK = re.compile(rb"hooks\.slack\.com/(?:services|workflows)/(?P<secret>[A-Za-z0-9/_-]{20,256})")
+_DISCORD_HOOK = re.compile(rb"/api/webhooks/[0-9]{17,20}/(?P<secret>[A-Za-z0-9_-]{60,80})")
+_TELEGRAM = re.compile(rb"api\.telegram\.org/bot(?P<secret>[0-9]{8,10}:[A-Za-z0-9_-]{35})")
 
 RULES: tuple[Rule, ...] = (
     Rule(b"private-key", re.compile(rb"-----BEGIN "), _PRIVATE_KEY, accept=_holds_key_material),
@@ -111,6 +113,24 @@ RULES: tuple[Rule, ...] = (
     _token(b"age", rb"AGE-SECRET-KEY-1", rb"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
     _token(b"grafana", rb"glsa_", rb"glsa_[A-Za-z0-9]{32}_[a-fA-F0-9]{8}"),
     _token(b"rubygems", rb"rubygems_", rb"rubygems_[a-f0-9]{48}"),
+    _token(b"groq", rb"gsk_", rb"gsk_[A-Za-z0-9]{40,64}"),
+    _token(b"xai", rb"xai-", rb"xai-[A-Za-z0-9]{60,100}"),
+    _token(b"replicate", rb"r8_", rb"r8_[A-Za-z0-9]{37}"),
+    _token(b"perplexity", rb"pplx-", rb"pplx-[A-Za-z0-9]{40,64}"),
+    _token(b"sentry", rb"sntry", rb"sntry[su]_[A-Za-z0-9_=+/-]{40,300}"),
+    _token(b"doppler", rb"dp\.", rb"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{40,80}"),
+    _token(b"postman", rb"PMAK-", rb"PMAK-[a-f0-9]{24}-[a-f0-9]{34}"),
+    _token(b"notion", rb"ntn_", rb"ntn_[A-Za-z0-9]{40,60}"),
+    _token(b"figma", rb"figd_", rb"figd_[A-Za-z0-9_-]{40,60}"),
+    _token(b"supabase", rb"sbp_", rb"sbp_[a-f0-9]{40}"),
+    _token(b"netlify", rb"nfp_", rb"nfp_[A-Za-z0-9]{36,48}"),
+    _token(b"planetscale", rb"pscale_", rb"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.=-]{32,64}"),
+    _token(b"pulumi", rb"pul-", rb"pul-[a-f0-9]{40}"),
+    _token(b"square", rb"sq0", rb"sq0(?:atp|csp|idp)-[A-Za-z0-9_-]{22,60}"),
+    _token(b"new-relic", rb"NRAK-", rb"NRAK-[A-Z0-9]{27}"),
+    _token(b"aws-bedrock", rb"ABSK", rb"ABSK[A-Za-z0-9+/]{109,269}={0,2}", end=rb"(?![A-Za-z0-9+/=])"),
+    Rule(b"discord-webhook", re.compile(rb"/api/webhooks/"), _DISCORD_HOOK),
+    Rule(b"telegram", re.compile(rb"api\.telegram\.org/bot"), _TELEGRAM),
     Rule(b"azure", re.compile(rb"AccountKey="), _AZURE),
     Rule(b"url-password", re.compile(rb"://"), _URL, accept=_is_no_placeholder),
     Rule(

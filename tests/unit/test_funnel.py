@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("agentgov", "ledger", "gates", "rollback", "harness", "report", "cli")
 
 # Modules that an agent's text passes and that write files or objects of their own, and what they write. The
-# ledger has no text of an agent's but through `put`; rollback writes the workspace's files and their snapshots;
-# a command writes what a person asked for.
+# ledger has no text of an agent's but through `put`; rollback writes files of the workspace and snapshots; a
+# command writes what a person asked for.
 WRITERS = {
     "gates/adoption.py": "which policy was seen, by digest and ref",
     "gates/landing.py": "a merge commit, from the redacted intent and the approved message",
