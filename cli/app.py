@@ -61,9 +61,13 @@ COMMANDS: dict[str, dict[str, CommandEntry]] = {
         "keys": CommandEntry(
             "keys", "Whose keys sign here, who is trusted, and who no longer is.", group=True
         ),
+        "witness": CommandEntry(
+            "witness", "Sign what a record is now, as somebody else than its writer.", group=True
+        ),
         "sync": CommandEntry("sync", "Send the record to one remote, and fetch what others sent there."),
         "redact": CommandEntry("redact", "Erase what a call carried; the record says so, and holds."),
         "prune": CommandEntry("prune", "Let go of stored content that is past its time."),
+        "ledger": CommandEntry("ledger", "Begin a new record where the old one cannot go on.", group=True),
     },
 }
 

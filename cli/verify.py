@@ -10,11 +10,13 @@ import typer
 
 from agentgov.cli.screen import notes, print_json, results
 from agentgov.cli.session import Session
+from agentgov.cli.verify_against import compare, forget
 from agentgov.cli.verify_outside import Outside, look_outside
 from agentgov.cli.verify_show import progress_bar, show_report
 from agentgov.errors import ExitCode, UsageError
 from agentgov.git import Git
 from agentgov.ledger.pins import Pin, advance_pin, pin_path
+from agentgov.ledger.succession import resume
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_report import Level, Report, explain, parse_level
 from agentgov.ledger.verify_source import RepositorySource, earlier_leaf, local_trust
@@ -46,6 +48,20 @@ def command(
     stream: Annotated[
         str | None, typer.Option("--stream", metavar="ID", help="One of them, by its 32 characters.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="REMOTE|FILE",
+            help="Compare with another copy: a remote's, a signed head, a proof or a git bundle.",
+        ),
+    ] = None,
+    forgetting: Annotated[
+        bool,
+        typer.Option(
+            "--forget", help="Give up the last state seen here; that is written down. Then check anew."
+        ),
+    ] = False,
     structure: Annotated[
         bool,
         typer.Option("--structure", help="Leave the signatures unchecked; quick, and level 0 at most."),
@@ -67,10 +83,17 @@ def command(
 
       agentgov verify --all --trust allowed_signers
 
+      agentgov verify --against origin
+
       agentgov verify --explain
     """
     if (every or stream is not None) and what is not None:
         raise UsageError("--all and --stream check whole records: leave RUN out", id="AG0350")
+    if every and (against is not None or forgetting):
+        raise UsageError(
+            "--against and --forget are about one record: this clone's, or one named by --stream",
+            id="AG0350",
+        )
     level = None if require is None else parse_level(require)
     if every or stream is not None:
         from agentgov.cli.verify_records import verify_records
@@ -81,6 +104,8 @@ def command(
                     stream,
                     trust=trust,
                     require=level,
+                    against=against,
+                    forgetting=forgetting,
                     structure=structure,
                     as_json=as_json,
                     whole_text=whole_text,
@@ -88,7 +113,15 @@ def command(
             )
         )
     session = Session.here(bare_ok=True)
-    report = verify_here(session, run=what, require=level, trust=trust, structure=structure)
+    report = verify_here(
+        session,
+        run=what,
+        require=level,
+        trust=trust,
+        against=against,
+        forgetting=forgetting,
+        structure=structure,
+    )
     if as_json:
         print_json(report.to_json())
     elif whole_text:
@@ -104,6 +137,8 @@ def verify_here(
     run: str | None = None,
     require: Level | None = None,
     trust: Path | None = None,
+    against: str | None = None,
+    forgetting: bool = False,
     structure: bool = False,
 ) -> Report:
     """Verify this clone's record, and remember where it stood if it holds.
@@ -113,11 +148,17 @@ def verify_here(
         run: Check the evidence of this run only.
         require: The level that must be reached.
         trust: A file that says who is trusted, instead of the protected branch's.
+        against: Another copy to compare with: a remote's name or a file.
+        forgetting: Give up the last state seen here first.
         structure: Leave signatures unchecked.
 
     Raises:
         UsageError: nothing was ever recorded here, or `run` names no run.
     """
+    # A change of records that a crash cut short would look like one record in place of another.
+    resume(session.repo, session.state, clock=session.clock)
+    if forgetting:
+        forget(session, RepositorySource(session.repo).stream_id() or "")
     known = local_trust(session.repo, session.state)
     source = RepositorySource(session.repo, known_stream_id=known.stream_id)
     stream_id = source.stream_id()
@@ -128,6 +169,9 @@ def verify_here(
     # A record that cannot be read names no run; it is then verified whole, which says why.
     chosen = history.find_run(run).run if run is not None and history.runs else None
     outside = Outside() if stream_id is None else look_outside(session, stream_id, trust)
+    copies = (
+        [] if against is None or stream_id is None else compare(session, source, stream_id, known, against)
+    )
     with progress_bar() as progress:
         report = verify_ledger(
             source,
@@ -138,7 +182,7 @@ def verify_here(
             require=require,
             run=chosen,
             progress=progress,
-            anchors=outside.anchors,
+            anchors=[*outside.anchors, *copies],
             quorum=outside.quorum,
             people=outside.people,
             earlier=partial(earlier_leaf, session.repo),

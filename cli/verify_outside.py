@@ -1,4 +1,4 @@
-"""What a verification takes from elsewhere: who is trusted.
+"""What a verification takes from elsewhere: who is trusted, and what witnesses and authorities have seen.
 
 Rules kept here:
 
@@ -15,6 +15,7 @@ from typing import Final
 
 from agentgov.cli.session import Session
 from agentgov.errors import UsageError
+from agentgov.ledger.anchor_store import read_anchors
 from agentgov.ledger.anchors import Anchor
 from agentgov.ledger.people import People
 from agentgov.ledger.revocation import REVOKED_FILE
@@ -43,8 +44,20 @@ def look_outside(session: Session, stream_id: str, trust: Path | None) -> Outsid
 
     Raises:
         UsageError: AG0351, when the file cannot be read.
+        ConfigError: AG0402 or AG0464, when what says who is a witness is not understood.
     """
-    return Outside(people=find_people(session, trust))
+    from agentgov.harness.witnesses import read_authorities, read_witnesses
+
+    people = find_people(session, trust)
+    policy = read_witnesses(session.repo, session.state, trust)
+    # A single file of trust lines holds no certificates: the branch's are not read beside it.
+    authorities = (
+        None
+        if trust is not None and not trust.is_dir()
+        else read_authorities(session.repo, session.state, trust)
+    )
+    anchors, problems = read_anchors(session.repo, stream_id, policy, authorities)
+    return Outside(people, anchors, None if policy is None else policy.is_met, problems)
 
 
 def find_people(session: Session, trust: Path | None) -> People | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from agentgov.cli.screen import plural, print_json, results
 from agentgov.cli.session import Session
 from agentgov.cli.verify import remember, verify_here
+from agentgov.cli.verify_against import compare, forget
 from agentgov.cli.verify_outside import look_outside
 from agentgov.cli.verify_show import progress_bar, show_report
 from agentgov.errors import ExitCode, UsageError
@@ -26,6 +27,8 @@ def verify_records(
     *,
     trust: Path | None,
     require: Level | None,
+    against: str | None = None,
+    forgetting: bool = False,
     structure: bool,
     as_json: bool,
     whole_text: bool,
@@ -45,9 +48,11 @@ def verify_records(
             id="AG0352",
             hint="git fetch ORIGIN 'refs/agentgov/*:refs/agentgov/*'",
         )
+    if forgetting and stream is not None:
+        forget(session, stream)
     reports: list[tuple[str, str, Report]] = []
     if own is not None and stream in (None, own):
-        report = verify_here(session, require=require, trust=trust, structure=structure)
+        report = verify_here(session, require=require, trust=trust, against=against, structure=structure)
         reports.append((own, "here", report))
     for place in places:
         if place.stream_id == own and place.where == "here":
@@ -58,6 +63,10 @@ def verify_records(
             for stream_id, where, report in reports
             if stream_id == place.stream_id and report.head is not None and report.broken_at is None
         ]
+        if against is not None:
+            source = RepositorySource(session.repo, stream_id=place.stream_id, tip=place.tip)
+            known = Trust(pin=read_pin(pin_path(session.state.pins, place.stream_id)))
+            copies += compare(session, source, place.stream_id, known, against)
         report = _verify_place(session, place, copies, trust, require, structure)
         reports.append((place.stream_id, place.where, report))
     return _tell(reports, as_json=as_json, whole_text=whole_text)

@@ -7,13 +7,15 @@ never taken for "no pin".
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from agentgov.errors import BrokenRecordError
-from agentgov.files import FileLock, read_own_file, write_atomic
+from agentgov.files import FileLock, fsync_dir, read_own_file, write_atomic
 from agentgov.ledger import canonical
 
 VERSION: Final = 1
@@ -104,6 +106,57 @@ def advance_pin(path: Path, pin: Pin) -> None:
             if known.size >= pin.size:
                 return
         write_atomic(path, pin.to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A pin that was given up.
+
+    Attributes:
+        pin: What it said; None when it could not be read.
+        list_file: The file in which that is written down.
+    """
+
+    pin: Pin | None
+    list_file: Path
+
+
+def forget_pin(pins: Path, stream_id: str, ts: int) -> Forgotten | None:
+    """Give up a pin; that is written down first, in a file of lines that only grows.
+
+    A line is `<microseconds> <record> <size> <root>`, or `<microseconds> <record> unreadable <SHA-256>`.
+
+    Returns:
+        What was forgotten; None when there was no pin.
+
+    Raises:
+        OSError: The disk refuses; nothing is forgotten then.
+    """
+    path, list_file = pin_path(pins, stream_id), pins / "forgotten"
+    if not os.path.lexists(path):
+        return None
+    with FileLock(path.with_suffix(".lock")):
+        pin, what = None, ""
+        try:
+            raw = read_own_file(path)
+            what = f"unreadable {hashlib.sha256(raw).hexdigest()}"
+            pin = parse_pin(raw)
+            what = f"{pin.size} {pin.root}"
+        except FileNotFoundError:
+            return None
+        except BrokenRecordError:
+            what = what or f"unreadable {'0' * 64}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(list_file, flags, 0o600)
+        try:
+            os.write(fd, f"{ts} {stream_id} {what}\n".encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        fsync_dir(pins)
+        path.unlink()
+        fsync_dir(pins)
+    return Forgotten(pin, list_file)
 
 
 def verify_pin(pin: Pin, path: Path, *, log: str, public_key: str, size: int, leaf: str | None) -> None:

@@ -133,6 +133,12 @@ def verify_timestamp(
     return Stamp(_signer_name(response), int(moment.timestamp() * 1_000_000) + _accuracy_us(info))
 
 
+def is_of(raw_response: bytes, message: bytes) -> bool:
+    """Whether a response says that it is about this message; whose it is, is not checked."""
+    # The imprint stands in the stamp as it is, whatever surrounds it: no parser is needed to find it.
+    return _der(0x04, hashlib.sha256(message).digest()) in raw_response
+
+
 def request_timestamp(
     url: str, query: bytes, *, proxies: Mapping[str, str] | None = None, timeout_seconds: float = 10
 ) -> bytes:
