@@ -23,6 +23,8 @@ from agentgov.gitnames import check_oid, hash_object
 # Requests are short: so many fit into the pipe while git waits for its answers to be taken.
 _AHEAD: Final = 32
 _PIPE_BYTES: Final = 2**20
+# Git would map every pack whole.
+_MEMORY: Final = {"core.packedGitWindowSize": "16m", "core.packedGitLimit": "64m"}
 _running_pids: set[int] = set()
 
 
@@ -157,7 +159,7 @@ class CatFile:
         if self._process is None:
             try:
                 self._process = subprocess.Popen(
-                    self._git.command("cat-file", "--batch-command"),
+                    self._git.command("cat-file", "--batch-command", config=_MEMORY),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Makes long records quickly: entries, signatures, seals and refs as a recorder makes them, without its waits.
+"""Makes long records quickly: entries, signatures, seals and refs as a recorder makes them, without waits.
 
 Rules kept here:
 - Every signature is real and made with the key that the rules ask for; the verifier has nothing to find.
@@ -53,7 +53,7 @@ class _Part:
 
 
 def make_long_record(
-    root: Path, entries: int, *, line_bytes: int, kinds: int = 50, jobs: int = 2
+    root: Path, entries: int, *, line_bytes: int, kinds: int = 10, jobs: int = 2
 ) -> LongRecord:
     """Write a record of `entries` entries into a repository, sealed every 256.
 

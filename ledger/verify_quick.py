@@ -30,9 +30,9 @@ from agentgov.ledger.verify_source import RawRecord, RawTail, RecordSource
 
 _TAIL_BATCH: Final = 256
 _MAX_VERDICTS: Final = 512
-_VERDICT_GROUP: Final = 9
-# With a tool's longest name and no more than a few dozen open calls; beyond it the line is matched whole.
-_VERDICT_BEFORE: Final = 1024
+# The end of a verdict's text, by which it is looked up: it names the last rules.
+_VERDICT_KEY: Final = 80
+_NO_VERDICT: Final = ("", "")
 
 
 class QuickReading(Reading):
@@ -64,8 +64,9 @@ class QuickReading(Reading):
         self._checker = checker
         self._spans: list[tuple[int, bytes]] = []
         self._request = form_of("call.request").pattern.fullmatch
-        self._request_ends = around_last_field("call.request")
-        self._verdicts: dict[str, str] = {}
+        head, tail = around_last_field("call.request")
+        self._around_verdict = head.fullmatch, tail.fullmatch
+        self._verdicts: dict[str, tuple[str, str]] = {}
         self._result = form_of("call.result").pattern.fullmatch
         self.signed = NOTHING_SIGNED
         self._begins: list[SignedPart] = []
@@ -98,10 +99,10 @@ class QuickReading(Reading):
 
     def _take_whole_seal(self, seal: Seal, unsealed: dict[int, RawRecord]) -> None:
         first, lines = self.frontier.size, seal.lines()
-        raw_signatures = seal.signatures.split(b"\n")
-        if len(raw_signatures) != len(lines) + 1 or raw_signatures[-1]:
+        if seal.signatures.count(b"\n") != len(lines) or not seal.signatures.endswith(b"\n"):
             raise BrokenRecordError("entries and signatures are not as many", id="AG0228", where=seal.commit)
         if unsealed:
+            raw_signatures = seal.signatures.split(b"\n")
             for seq, line, raw in zip(range(first, first + len(lines)), lines, raw_signatures, strict=False):
                 known = unsealed.get(seq)
                 if known is not None and (known.line, known.raw_signature) != (line, raw):
@@ -160,7 +161,9 @@ class QuickReading(Reading):
         Returns:
             The place of the first line that was not taken.
         """
-        request, result, sha256 = self._take_apart, self._result, hashlib.sha256
+        request, result, sha256 = self._request, self._result, hashlib.sha256
+        before_verdict, after_verdict = self._around_verdict
+        verdicts = self._verdicts
         seq, log, prev = self.frontier.size, self.log, self.leaf.hex()
         note = self._evidence.note if self._evidence.is_looking else None
         run: RunProgress | None = None
@@ -172,22 +175,34 @@ class QuickReading(Reading):
             line = lines[place]
             # Any other character than ASCII is one that no pattern has.
             text = line.decode("latin-1")
-            found = request(text)
-            if found is not None:
-                (
-                    raw_actor, _, changes, before, _, raw_n, opened, _, after, decision,
-                    key_text, line_log, line_prev, line_run, line_seq, _,
-                ) = found  # fmt: skip
-                is_request = True
-            else:
-                match = result(text)
-                if match is None:
-                    break
+            is_request = True
+            # Verdicts are long and few: one that was matched before is compared, and only its surroundings
+            # are matched. The key is short, because making one costs as much as matching the verdict.
+            stop = text.rfind('},"key":')
+            verdict, decision = verdicts.get(text[stop - _VERDICT_KEY : stop], _NO_VERDICT)
+            begin = stop - len(verdict)
+            if (
+                verdict
+                and text.startswith(verdict, begin)
+                and (head := before_verdict(text, 0, begin)) is not None
+                and (tail := after_verdict(text, stop)) is not None
+            ):
+                raw_actor, _, changes, before, _, raw_n, opened, _, after = head.groups()
+                key_text, line_log, line_prev, line_run, line_seq, _ = tail.groups()
+            elif (match := result(text)) is not None:
+                is_request = False
                 (
                     changes, before, _, raw_n, opened, _, _, _, after,
                     key_text, line_log, line_prev, line_run, line_seq, _,
                 ) = match.groups()  # fmt: skip
-                is_request = False
+            elif (match := request(text)) is not None:
+                (
+                    raw_actor, _, changes, before, _, raw_n, opened, _, after, verdict,
+                    key_text, line_log, line_prev, line_run, line_seq, _,
+                ) = match.groups()  # fmt: skip
+                decision = self._learn_verdict(verdict)
+            else:
+                break
             if (
                 line_prev != prev
                 or line_log != log
@@ -238,30 +253,14 @@ class QuickReading(Reading):
             self._add_span(place - began, key.public_key)
         return place
 
-    def _take_apart(self, text: str) -> tuple[str, ...] | None:
-        """Return the groups of a request's line, the verdict's decision for the verdict; None if it is none.
-
-        Verdicts are long and few: one that was matched before is looked up instead of matched again.
-        """
-        end = text.rfind('},"key":')
-        begin = text.find('"verdict":', 0, _VERDICT_BEFORE) + 10
-        verdict = text[begin:end]
-        decision = self._verdicts.get(verdict)
-        if decision is not None:
-            head = self._request_ends[0].fullmatch(text, 0, begin)
-            tail = self._request_ends[1].fullmatch(text, end)
-            if head is not None and tail is not None:
-                return (*head.groups(), decision, *tail.groups())
-        match = self._request(text)
-        if match is None:
-            return None
-        groups = match.groups()
-        # {"decision":"; the three decisions differ in their second letter.
-        decision = {"l": "allow", "s": "ask", "e": "deny"}[groups[_VERDICT_GROUP][14]]
+    def _learn_verdict(self, verdict: str) -> str:
+        """Remember a verdict that a whole pattern matched, and return its decision."""
         if len(self._verdicts) >= _MAX_VERDICTS:
             self._verdicts.clear()
-        self._verdicts[groups[_VERDICT_GROUP]] = decision
-        return (*groups[:_VERDICT_GROUP], decision, *groups[_VERDICT_GROUP + 1 :])
+        # {"decision":"; the three decisions differ in their second letter.
+        decision = {"l": "allow", "s": "ask", "e": "deny"}[verdict[14]]
+        self._verdicts[verdict[-_VERDICT_KEY:]] = (verdict, decision)
+        return decision
 
     def _session_key(self, seq: int, run: RunId) -> LiveKey | None:
         """The key introduced at `seq`, if it may sign a call of this run now."""
