@@ -1,14 +1,19 @@
-"""What one append costs beside what it cannot do without, and whether a crowd of writers loses anything.
+"""What an append costs beside what it cannot do without, what a seal costs, whether a crowd loses anything.
 
     bare write        the same bytes appended to a file and synced: the least that any durable record costs
     sign and write    the same, with the line hashed and signed: the floor of a signed record
     append            the product: lock, head compared with memory, checked, encoded, signed, written, synced
 
-The three take turns, in blocks. CPU is that of this process, kernel included; wall time is mostly the disk's.
-The same again without the sync shows what is agentgov's own. Then 1, 8, 32 and 300 processes append at once,
-each with a key of its own: every entry that was acknowledged must be in the record, in one unbroken chain.
+The three take turns, in short blocks; the ratio is the median of the ratios of neighbouring blocks. The bare
+file grows with each write, as a plain log does. CPU is that of this process, kernel included; wall time is
+mostly the disk's. The same again without the sync shows what is agentgov's own.
 
-    python -m bench.append [--blocks 40] [--block 50] [--writers 1,8,32,300]
+Then a record is sealed many times, and a thread appends meanwhile: does a seal cost more as the record grows,
+and does an append wait for it? At last 1, 8, 32 and 300 writers append at once, each with a key of its own;
+from two on, half of them are processes and half are threads, four to a process, and some seal: every entry
+that was acknowledged must be in the record, in one unbroken chain.
+
+    python -m bench.append [--blocks 150] [--block 10] [--seals 60] [--writers 1,8,32,300]
 """
 
 from __future__ import annotations
@@ -17,8 +22,9 @@ import argparse
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +40,21 @@ from agentgov.ledger.entry import PAYLOAD_TYPE, Draft
 from agentgov.ledger.signing import PrivateKey, pae
 from agentgov.ledger.stream import Stream
 from agentgov.ledger.wal import encode_record
-from bench._common import alternate, git, is_quick, median, print_budget, print_machine
+from bench._common import (
+    alternate,
+    git,
+    is_quick,
+    median,
+    percentile,
+    print_budget,
+    print_machine,
+    timed,
+)
 
 BUDGET_US = 100.0
+BUDGET_RATIO = 1.3
+THREADS = 4
+SEAL_EACH = 50
 BARE, FLOOR, APPEND = "bare write", "sign and write", "append"
 
 
@@ -124,6 +142,11 @@ def costs(
     return found
 
 
+def ratio(cost: Sequence[float], base: Sequence[float]) -> float:
+    """Return the median of the ratios of blocks that were measured in the same round."""
+    return median([mine / floor for mine, floor in zip(cost, base, strict=True)])
+
+
 def print_costs(title: str, found: dict[str, Cost]) -> None:
     """Print medians beside the floors'."""
     print(f"\n{title}")
@@ -132,26 +155,94 @@ def print_costs(title: str, found: dict[str, Cost]) -> None:
     for name, cost in found.items():
         wall, cpu = median(cost.wall), median(cost.cpu)
         print(
-            f"  {name:18}{wall:>13.0f}{1e6 / wall:>11,.0f}{wall / median(base.wall):>8.2f}"
-            f"{cpu:>13.0f}{cpu / median(base.cpu):>8.2f}"
+            f"  {name:18}{wall:>13.0f}{1e6 / wall:>11,.0f}{ratio(cost.wall, base.wall):>8.2f}"
+            f"{cpu:>13.0f}{ratio(cost.cpu, base.cpu):>8.2f}"
         )
     sys.stdout.flush()
 
 
-def write(repo: Repository, state: StateHome, count: int, out: Path, go: int) -> None:
-    """Be one writer of a crowd: append `count` requests, and write each leaf down once acknowledged."""
+def seals(folder: Path, repo: Repository, state: StateHome, count: int) -> None:
+    """Seal many times, 256 entries each, while a thread appends; print early ones beside late ones."""
     run = new_run_id(os.urandom)
-    with open_stream(repo, state) as stream, out.open("wb") as file:
+    found: list[tuple[float, float]] = []
+    quiet: list[float] = []
+    during: list[float] = []
+    with open_stream(repo, state) as stream:
         signer = stream.delegate(run)
-        os.read(go, 1)
-        for n in range(1, count + 1):
-            (signed,) = stream.append([request(n, run)], signer)
-            file.write(signed.leaf().hex().encode() + b"\n")
+        n = 0
+
+        def append(times: list[float], entries: int) -> None:
+            nonlocal n
+            n += 1
+            drafts = [request(n, run) for _ in range(entries)]
+            began = time.perf_counter()
+            stream.append(drafts, signer)
+            times.append((time.perf_counter() - began) * 1e3)
+
+        for _ in range(count):
+            append([], 256)
+            for _ in range(5):
+                append(quiet, 1)
+            took: list[float] = []
+
+            def seal(took: list[float] = took) -> None:
+                began, cpu = time.perf_counter(), time.thread_time()
+                stream.seal()
+                took += [(time.perf_counter() - began) * 1e3, (time.thread_time() - cpu) * 1e3]
+
+            thread = threading.Thread(target=seal)
+            thread.start()
+            while thread.is_alive():
+                append(during, 1)
+                time.sleep(0.002)
+            thread.join()
+            found.append((took[0], took[1]))
         stream.end_key(signer)
+    part = max(1, count // 5)
+    process = median([timed(lambda: git(folder, "version")) for _ in range(20)])
+    early, late = found[:part], found[-part:]
+    print(
+        f"\nseals of 256 entries and more, {count} one after the other; a git process that does nothing: "
+        f"{process:.1f} ms"
+    )
+    for name, some in (("the first", early), ("the last", late)):
+        print(
+            f"  {name} {part}: wall {median([w for w, _ in some]):.0f} ms, CPU of our own "
+            f"{median([c for _, c in some]):.0f} ms"
+        )
+    print(
+        f"  one append: p50 {median(quiet):.2f} ms, p95 {percentile(quiet, 0.95):.2f}; while a seal is made: "
+        f"p50 {median(during):.2f}, p95 {percentile(during, 0.95):.2f}, longest {max(during):.1f}",
+        flush=True,
+    )
+
+
+def write(repo: Repository, state: StateHome, count: int, outs: Sequence[Path], go: int) -> None:
+    """Be some writers of a crowd, threads that share a record; write down what is acknowledged."""
+
+    def work(out: Path) -> None:
+        run = new_run_id(os.urandom)
+        with out.open("wb") as file:
+            signer = stream.delegate(run)
+            os.read(go, 1)
+            for n in range(1, count + 1):
+                (signed,) = stream.append([request(n, run)], signer)
+                file.write(signed.leaf().hex().encode() + b"\n")
+                if n % SEAL_EACH == 0:
+                    stream.seal()
+            stream.end_key(signer)
+            file.write(b"done\n")
+
+    with open_stream(repo, state) as stream:
+        threads = [threading.Thread(target=work, args=(out,)) for out in outs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 def crowd(folder: Path, writers: int, count: int) -> None:
-    """Let some processes append at once; print the rate, and fail if anything acknowledged is missing."""
+    """Let some writers append at once; print the rate, and fail if anything acknowledged is missing."""
     home = folder / f"crowd{writers}"
     repo = home / "repo"
     repo.mkdir(parents=True)
@@ -160,14 +251,17 @@ def crowd(folder: Path, writers: int, count: int) -> None:
     open_stream(repository, state).close()
     go, start = os.pipe()
     outs = [home / f"out{number}" for number in range(writers)]
+    half = writers - writers // 2
+    groups = [outs[i : i + 1] for i in range(half)]
+    groups += [outs[i : i + THREADS] for i in range(half, writers, THREADS)]
     pids = []
-    for out in outs:
+    for group in groups:
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 os.close(start)
-                write(repository, state, count, out, go)
+                write(repository, state, count, group, go)
                 code = 0
             finally:
                 os._exit(code)
@@ -181,7 +275,9 @@ def crowd(folder: Path, writers: int, count: int) -> None:
     os.close(start)
     failed = sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
     seconds = time.perf_counter() - began
-    promised = [bytes.fromhex(line) for out in outs for line in out.read_text().split()]
+    told = [line for out in outs for line in out.read_text().split()]
+    failed += writers - told.count("done")
+    promised = [bytes.fromhex(line) for line in told if line != "done"]
     with open_stream(repository, state) as stream:
         leaf, found = NO_LEAF, set()
         for signed in stream.entries():
@@ -192,8 +288,8 @@ def crowd(folder: Path, writers: int, count: int) -> None:
         stream.seal()
     lost = len(set(promised) - found) + writers * count - len(promised)
     print(
-        f"  {writers:>4} writers x {count:<4} {writers * count / seconds:>8,.0f} appends/s   "
-        f"{failed} failed   {lost} lost",
+        f"  {writers:>4} writers in {len(groups):>3} processes x {count:<4} "
+        f"{writers * count / seconds:>8,.0f} appends/s   {failed} failed   {lost} lost",
         flush=True,
     )
     if lost or failed:
@@ -205,8 +301,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--blocks", type=int, default=6 if is_quick() else 40)
-    parser.add_argument("--block", type=int, default=50)
+    parser.add_argument("--blocks", type=int, default=20 if is_quick() else 150)
+    parser.add_argument("--block", type=int, default=10)
+    parser.add_argument("--seals", type=int, default=5 if is_quick() else 60)
     parser.add_argument("--writers", default="1,8" if is_quick() else "1,8,32,300")
     args = parser.parse_args()
     print_machine()
@@ -221,9 +318,12 @@ def main() -> None:
         bare = costs(folder, repository, state, args.blocks, args.block, sync=False)
         print_costs("the same without fdatasync", bare)
         print_budget("CPU of one append, without the sync", median(bare[APPEND].cpu), BUDGET_US, "us")
-        print_budget("CPU of one append, with it", median(synced[APPEND].cpu), BUDGET_US, "us")
-        print("\nprocesses appending at once")
-        for writers in map(int, args.writers.split(",")):
+        times = ratio(synced[APPEND].wall, synced[BARE].wall)
+        print_budget("one append over a bare write, fdatasync each", times, BUDGET_RATIO, "times")
+        if args.seals:
+            seals(repo, repository, state, args.seals)
+        print("\nwriters appending at once, half of them processes, half threads")
+        for writers in filter(None, map(int, args.writers.split(","))):
             crowd(folder, writers, max(5, 600 // writers))
 
 

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from agentgov.git import discover
+import pytest
+
+from agentgov.git import Repository, discover
+from agentgov.ids import RunId
 from agentgov.layout import StateHome
 from agentgov.ledger.entry import SignedEntry
-from tests.support.ledger import heartbeat, init, open_stream, verify_all
+from tests.support.ledger import heartbeat, init, numbers, open_stream, request, verify_all
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
@@ -121,6 +125,63 @@ def test_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_path: Path, 
             stream.seal()
             assert stream.sealed_size == stream.head().size
     assert sum(len(acknowledged(out)) for out in outs) > 50
+
+
+def crowd_member(
+    repository: Repository, state: StateHome, runs: Sequence[str], count: int, folder: Path
+) -> None:
+    """Some writers in one process, threads that share a stream; each acknowledged entry is written down."""
+
+    def work(run: RunId) -> None:
+        with (folder / run).open("wb", buffering=0) as told:
+            signer = stream.delegate(run)
+            for n in range(1, count + 1):
+                (signed,) = stream.append([request(n, run)], signer)
+                told.write(b"%s\n" % signed.leaf().hex().encode())
+            if int(run[:3]) % 16 == 0:
+                stream.seal()
+            stream.end_key(signer)
+            told.write(b"done\n")
+
+    with open_stream(repository, state) as stream:
+        threads = [threading.Thread(target=work, args=(RunId(run),)) for run in runs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(("writers", "count"), [(1, 40), (8, 20), (32, 8), (300, 2)])
+def test_a_crowd_of_processes_and_threads_loses_nothing(
+    tmp_path: Path, state: StateHome, writers: int, count: int
+) -> None:
+    repository = init(tmp_path / "r")
+    told = tmp_path / "told"
+    told.mkdir()
+    open_stream(repository, state).close()
+    runs = [f"{number:03d}aa" for number in range(writers)]
+    half = writers - writers // 2
+    groups = [runs[i : i + 1] for i in range(half)] + [runs[i : i + 4] for i in range(half, writers, 4)]
+    members = []
+    for group in groups:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                crowd_member(repository, state, group, count, told)
+            finally:
+                os._exit(0)
+        members.append(pid)
+    for pid in members:
+        os.waitpid(pid, 0)
+    lines = [path.read_text().split() for path in told.iterdir()]
+    assert [(len(line), line[-1]) for line in lines] == [(count + 1, "done")] * writers
+    with open_stream(repository, state) as stream:
+        entries = list(stream.entries())
+        verify_all(entries)
+        assert {leaf for line in lines for leaf in line[:-1]} <= {s.leaf().hex() for s in entries}
+        for run in runs:
+            assert numbers(entries, RunId(run)) == list(range(1, count + 1))
+        assert stream.live_keys() == []
 
 
 def test_threads_sharing_one_stream_do_not_disturb_each_other(tmp_path: Path, state: StateHome) -> None:
