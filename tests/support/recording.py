@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgov.calls import Decision, ToolCall, Verdict
-from agentgov.clock import SystemClock
+from agentgov.clock import Clock, SystemClock
 from agentgov.harness import wire
 from agentgov.harness.attribution import Writer, writer_of
 from agentgov.harness.capture.claude import ClaudeCapture
@@ -216,6 +216,7 @@ class LiveRecorder:
         supervisor_pid: int | None = None,
         check_peers: bool = False,
         watch_fd: int | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.rig, self.path, self.told = rig, path, FakeTold()
         self.agent = FakeAgent(supervisor_pid)
@@ -228,7 +229,7 @@ class LiveRecorder:
             self.agent,
             FakeWatched(watch_fd),
             self._seal,
-            SystemClock(),
+            clock or SystemClock(),
             self.told,
             Options(ask_seconds=ask_seconds, intent="why", check_peers=check_peers),
         )
