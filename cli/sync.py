@@ -11,7 +11,7 @@ import typer
 from agentgov.cli.screen import notes, print_json
 from agentgov.cli.session import Session, confirm
 from agentgov.cli.sync_show import report_json, show_outcome, show_plan
-from agentgov.errors import AgentgovError, ExitCode, UsageError
+from agentgov.errors import AgentgovError, BrokenRecordError, ExitCode, UsageError
 from agentgov.harness.syncing import Chosen, Syncing, choose
 from agentgov.ledger import sync
 
@@ -87,6 +87,8 @@ def command(
             if not agreed:
                 _ask(chosen, plan, yes=yes, as_json=as_json)
                 sync.remember_agreement(session.repo, session.state, chosen.agreement)
+                if stream_id is not None and _endorse(session):
+                    plan = doing.plan()
             doing.send(plan)
             doing.mirror()
     elif not as_json:
@@ -102,6 +104,34 @@ def _ask(chosen: Chosen, plan: sync.Plan, *, yes: bool, as_json: bool) -> None:
     if not as_json:
         show_plan(chosen, plan)
     confirm(f"Send this to {chosen.remote.name}, now and from now on?", yes=yes)
+
+
+def _endorse(session: Session) -> bool:
+    """Let this person's key stand behind the record, once; without a key it goes on, and says so."""
+    from agentgov.cli.gate import home_folder
+    from agentgov.harness import people
+    from agentgov.harness.settled import Workplace
+    from agentgov.rollback.objects import ObjectStore
+
+    repo = session.repo
+    store = ObjectStore(session.layout.store, repo.objects_dir, repo.object_format)
+    try:
+        key = people.find_key(repo, home_folder(), None)
+        work = Workplace(repo, session.stream, session.payloads, store, session.clock)
+        if not people.endorse(work, session.state, key):
+            return False
+    except BrokenRecordError:
+        raise
+    except AgentgovError as error:
+        out = notes()
+        out.line(f"agentgov: nobody's key stands behind this record yet: {error.message}")
+        out.line("  others can check it, and cannot tell whose it is      agentgov keys new")
+        return False
+    finally:
+        store.close()
+    session.stream.seal()
+    notes().line("agentgov: your key now stands behind this clone's record")
+    return True
 
 
 def _streams(raw_ids: list[str]) -> frozenset[str]:

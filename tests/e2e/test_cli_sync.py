@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -95,6 +96,19 @@ def test_the_chain_and_the_changes_leave_and_nothing_else(
     assert ts > 0
     assert pushed(home_state(home), run, "args") == []
     assert git(remote, "symbolic-ref", "HEAD") == "refs/heads/main"
+
+
+def test_a_persons_key_stands_behind_the_record_from_the_first_sync_on(
+    agentgov: Cli, repo: Path, remote: Path, git: GitRunner, home: Path
+) -> None:
+    key = home / ".ssh" / "id_ed25519"
+    key.parent.mkdir(mode=0o700)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    said = agentgov(repo, "sync", "--yes")
+    assert "your key now stands behind this clone's record" in said.err
+    entries = git(remote, "cat-file", "-p", f"refs/agentgov/ledger/{stream_of(repo)}:entries")
+    assert '"kind":"stream.endorse"' in entries
+    assert "stands behind" not in agentgov(repo, "sync").err
 
 
 def test_it_is_asked_once_and_a_second_sync_sends_only_what_is_new(
