@@ -134,6 +134,8 @@ def _reach(session: Session, plan: Plan) -> None:
         out.line(f"  file       ... and {len(plan.copies.found) - _SHOWN} more files")
     if not plan.copies.is_whole:
         out.line("  file       not every file was looked at: there are too many, or one is missing")
+    for commit in plan.merges:
+        out.line(f"  merge      the message of {commit[:12]} has the intent: it stays")
     out.line("  not        other clones, backups, the agent's own transcript, what a terminal showed")
 
 
@@ -171,5 +173,6 @@ def _json(plan: Plan, removed: Removed) -> dict[str, Any]:
             for copy in plan.copies.found
         ],
         "files_all_searched": plan.copies.is_whole,
+        "merges": list(plan.merges),
         "still_here": list(removed.kept),
     }

@@ -62,12 +62,14 @@ class Plan:
         targets: The payloads.
         sent: Where payloads of these classes of this run were sent, and when.
         copies: The files of snapshots that share lines with them.
+        merges: The commits whose message has the run's intent, where that is to go.
     """
 
     run: RunId
     targets: Sequence[Target]
     sent: Sequence[tuple[str, int]]
     copies: Copies
+    merges: Sequence[str]
 
 
 def entries_of(repo: Repository) -> Iterator[Entry]:
@@ -124,7 +126,9 @@ def plan_erasure(
         copies = find_copies(store, record, values)
     finally:
         store.close()
-    return Plan(record.run, targets, sorted(set(sent), key=lambda place: place[1]), copies)
+    tells = any(target.item.field == "intent" for target in targets)
+    merges = [landing.commit for landing in record.promotions if tells and landing.commit is not None]
+    return Plan(record.run, targets, sorted(set(sent), key=lambda place: place[1]), copies, merges)
 
 
 def _value(payloads: PayloadStore, item: Commitment) -> bytes | None:
