@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError, UntrustedSignerError
 from agentgov.ledger.bodies import KINDS
 from agentgov.ledger.chain import leaf_hash
-from agentgov.ledger.checkpoint import Checkpoint
+from agentgov.ledger.checkpoint import Checkpoint, parse_checkpoint
 from agentgov.ledger.commitments import commitments_of
 from agentgov.ledger.cosignature import Cosignature, verify_cosignatures
 from agentgov.ledger.endorsement import verify_endorsement
 from agentgov.ledger.entry import PAYLOAD_TYPE, Entry, parse_entry
+from agentgov.ledger.merkle import verify_inclusion
 from agentgov.ledger.note import ED25519, Note, NoteKey, verify_note
 from agentgov.ledger.payloads import Payload, is_payload_of
 from agentgov.ledger.proof_extra import Included, ProofExtra, ProvenPayload, parse_extra
@@ -97,7 +98,8 @@ class _Check:
         self._proof = proof
         self._extra = extra
         self._trust = trust
-        self._head = proof.checkpoint
+        self._note = proof.note
+        self._head = parse_checkpoint(self._note.text)
         self._origin = self._head.origin
 
     def report(self) -> ProofReport:
@@ -105,7 +107,7 @@ class _Check:
         proven = Included(self._proof.index, self._extra.line, self._extra.signature, self._proof.hashes)
         main = self._place(proven)
         log_key, by_log = self._log_key()
-        verify_note(self._proof.note.to_bytes(), [log_key])
+        verify_note(self._proof.raw_note, [log_key])
         keys = self._session_keys(log_key.public_key)
         self._verify_signature(main, proven, log_key.public_key, keys)
         entries = (main, *self._related(main, log_key.public_key, keys))
@@ -113,7 +115,7 @@ class _Check:
         if keys.keys() != used:
             raise _foreign("it introduces a key that none of its entries was signed with")
         self._verify_payloads(entries)
-        cosigned = verify_cosignatures(self._proof.note, self._trust.policy.witnesses.values())
+        cosigned = verify_cosignatures(self._note, self._trust.policy.witnesses.values())
         persons = self._persons(log_key.public_key, max(entry.seq for entry in entries))
         if not by_log and not persons:
             raise UntrustedSignerError(
@@ -140,7 +142,8 @@ class _Check:
     def _place(self, included: Included) -> Entry:
         """Check that an entry stands at its number in the signed head, and belongs to its record."""
         head = self._head
-        TlogProof(included.index, included.hashes, self._proof.note).verify_leaf(leaf_hash(included.line))
+        leaf = leaf_hash(included.line)
+        verify_inclusion(leaf, included.index, head.size, included.hashes, head.root)
         entry = parse_entry(included.line)
         if entry.seq != included.index or entry.log != head.origin:
             raise _foreign(f"entry {included.index} in it says another number or another record")
@@ -212,7 +215,7 @@ class _Check:
         """Return the log key and whether the reader trusts it itself."""
         known = [key for key in self._trust.logs if key.algorithm == ED25519 and key.name == self._origin]
         for key in known:
-            if any(key.names(signature) for signature in self._proof.note.signatures):
+            if any(key.names(signature) for signature in self._note.signatures):
                 return key, True
         if known:
             # A record has one key: another one is not this record's, whoever stands behind it.
@@ -290,9 +293,9 @@ class _Check:
             return None, "no authority for it is among your keys"
         from agentgov.ledger.timestamps import verify_timestamp
 
-        signed = next(line for line in self._proof.note.signatures if log_key.names(line))
+        signed = next(line for line in self._note.signatures if log_key.names(line))
         try:
-            return verify_timestamp(raw, Note(self._proof.note.text, (signed,)).to_bytes(), authorities), None
+            return verify_timestamp(raw, Note(self._note.text, (signed,)).to_bytes(), authorities), None
         except BrokenRecordError:
             raise
         except AgentgovError as error:

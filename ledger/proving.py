@@ -257,7 +257,7 @@ def make_proof(
         tuple(payloads),
         stamp,
     )
-    proof = TlogProof(index, tree.inclusion_proof(index, size), note, extra.to_bytes())
+    proof = TlogProof(index, tree.inclusion_proof(index, size), note.to_bytes(), extra.to_bytes())
     verify_proof(proof.to_bytes(), ProofTrust((log_key(tree),), People(), Policy.parse(b"quorum none\n")))
     return proof
 

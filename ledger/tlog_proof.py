@@ -2,8 +2,9 @@
 
 Rules: the header `c2sp.org/tlog-proof@v1`; at most one line `extra` with base64; `index` in decimal without
 leading zeros; the hashes of the inclusion proof from the leaf's sibling up, one base64 line each; an empty
-line; the checkpoint's note, byte for byte. What does not print back identically is refused. That a proof was
-parsed says nothing about its hashes and signatures, and `extra` is never to be believed unchecked.
+line; the checkpoint's note, byte for byte, which is taken apart only when it is asked for. What does not
+print back identically is refused. That a proof was parsed says nothing about its hashes and signatures, and
+`extra` is never to be believed unchecked.
 """
 
 from __future__ import annotations
@@ -33,14 +34,23 @@ class TlogProof:
     Attributes:
         index: The entry's place in the log, from 0.
         hashes: The inclusion proof, the leaf's sibling first.
-        note: The signed checkpoint, with any cosignatures.
+        raw_note: The signed checkpoint, with any cosignatures, as it stands in the file.
         extra: What else the file carries, opaque; None when there is no such line.
     """
 
     index: int
     hashes: tuple[bytes, ...]
-    note: Note
+    raw_note: bytes
     extra: bytes | None = None
+
+    @property
+    def note(self) -> Note:
+        """The signed checkpoint, taken apart.
+
+        Raises:
+            BrokenRecordError: AG0207, when it is no note.
+        """
+        return parse_note(self.raw_note)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -58,7 +68,7 @@ class TlogProof:
             lines.append(f"extra {base64.b64encode(self.extra).decode()}")
         lines.append(f"index {self.index}")
         lines += [base64.b64encode(item).decode() for item in self.hashes]
-        return "".join(f"{line}\n" for line in lines).encode() + b"\n" + self.note.to_bytes()
+        return "".join(f"{line}\n" for line in lines).encode() + b"\n" + self.raw_note
 
     def verify_leaf(self, leaf: bytes) -> Checkpoint:
         """Check that this leaf has the proof's place in the checkpoint's tree; the note is not verified.
@@ -75,7 +85,7 @@ def parse_proof(raw: bytes) -> TlogProof:
     """Take a proof apart.
 
     Raises:
-        BrokenRecordError: AG0403, when it is none; AG0207 or AG0209, when its note or checkpoint is none.
+        BrokenRecordError: AG0403, when it is none; AG0207, when base64 in it is none.
     """
     if len(raw) > MAX_BYTES:
         raise _malformed(f"longer than {MAX_BYTES} bytes")
@@ -86,7 +96,7 @@ def parse_proof(raw: bytes) -> TlogProof:
         raise _malformed("other characters than ASCII before the signed head") from None
     if lines.pop(0) != HEADER:
         raise _malformed("it does not begin as one")
-    if not empty:
+    if not empty or not raw_note.endswith(b"\n"):
         raise _malformed("it has no signed head")
     extra = None
     if lines and lines[0].startswith("extra "):
@@ -101,9 +111,7 @@ def parse_proof(raw: bytes) -> TlogProof:
     hashes = tuple(map(decode_base64, lines))
     if any(len(item) != 32 for item in hashes):
         raise _malformed("a hash that is not 32 bytes")
-    proof = TlogProof(int(raw_index), hashes, parse_note(raw_note), extra)
-    parse_checkpoint(proof.note.text)
-    return proof
+    return TlogProof(int(raw_index), hashes, raw_note, extra)
 
 
 def _malformed(what: str) -> BrokenRecordError:

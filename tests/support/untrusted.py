@@ -50,7 +50,7 @@ def whole_proof() -> bytes:
     head = sign_checkpoint(Checkpoint(ORIGIN, 1, leaf_hash(line)), KEY.public_key, KEY.sign)
     note = head.with_signature(cosign(head, WITNESS, KEY.sign, seconds=1))
     extra = ProofExtra(line, KEY.sign(pae(PAYLOAD_TYPE, line)))
-    return TlogProof(0, (), note, extra.to_bytes()).to_bytes()
+    return TlogProof(0, (), note.to_bytes(), extra.to_bytes()).to_bytes()
 
 
 def text(raw: bytes) -> str:
