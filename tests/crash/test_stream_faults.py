@@ -6,7 +6,7 @@ import errno
 import os
 import random
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from agentgov.layout import StateHome
 from agentgov.ledger.entry import SignedEntry
 from agentgov.ledger.keys import Signer
 from agentgov.ledger.stream import Stream
-from tests.support.faults import Crash, Disk, faults, short_writes
+from tests.support.faults import Crash, Disk, faults, in_child, short_writes
 from tests.support.ledger import RUN, heartbeat, init, numbers, open_stream, request, verify_all
 
 
@@ -145,19 +145,6 @@ class _Told(list[SignedEntry]):
         # Not through `os`: its steps are counted.
         self._file.write(b"".join(item.line + b"\n" for item in more))
         return self
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run something in a process of its own; return its exit code, below 0 for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -10,6 +10,7 @@ import fcntl
 import os
 import random
 import stat
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,21 @@ def short_writes(most_bytes: int) -> Iterator[None]:
         patch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:most_bytes])))
         patch.setattr(os, "pwrite", lambda fd, data, place: pwrite(fd, bytes(data[:most_bytes]), place))
         yield
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run something in a process of its own; return its exit code, below 0 for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class Disk:
