@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -330,25 +329,17 @@ def test_open_runs_of_whoever_leaves_are_listed(
 ) -> None:
     repo = shop(**{".agentgov/allowed_signers": member(keys, "alice") + member(keys, "bob")})
     git(repo, "config", "user.email", "bob@example.org")
+    waits = "touch ../started; while [ ! -e ../done ]; do sleep 0.05; done"
     started = subprocess.Popen(
-        [
-            "agentgov",
-            "run",
-            "--",
-            "sh",
-            "-c",
-            "touch ../started; while [ ! -e ../done ]; do sleep 0.05; done",
-        ],
+        [sys.executable, "-m", "agentgov", "run", "--", "sh", "-c", waits],
         cwd=repo,
-        env={**os.environ, "PWD": str(repo)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: len(agentgov(repo, "keys", "list", "--json").json["session_keys"]) == 1)
-        (live,) = agentgov(repo, "keys", "list", "--json").json["session_keys"]
-        wait_for(lambda: agentgov(repo, "log", "--json", code=None).code == 0)
+        wait_for(lambda: len(live_keys(agentgov, repo)) == 1 and "running" in agentgov(repo, "log").out)
+        (live,) = live_keys(agentgov, repo)
         git(repo, "config", "user.email", "alice@example.org")
         assert agentgov(repo, "keys", "rotate", code=15).err.startswith("error[AG0325]")
         said = agentgov(repo, "keys", "revoke", "bob@example.org", "--json").json
@@ -356,6 +347,12 @@ def test_open_runs_of_whoever_leaves_are_listed(
     finally:
         started.kill()
         started.wait()
+
+
+def live_keys(agentgov: Cli, repo: Path) -> list[Any]:
+    """The keys of the runs that go on."""
+    said = agentgov(repo, "keys", "list", "--json", code=None)
+    return [key for key in said.json["session_keys"] if key["live"]] if said.code == 0 else []
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
