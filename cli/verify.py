@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,15 +21,20 @@ from agentgov.ledger.pins import Pin, advance_pin, pin_path
 from agentgov.ledger.succession import resume
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_report import Level, Report, explain, parse_level
+from agentgov.ledger.verify_signatures import MAX_JOBS
 from agentgov.ledger.verify_source import RepositorySource, earlier_leaf, local_trust
 from agentgov.rollback.presence import missing_objects
+
+
+_is_run = re.compile(r"[0-9a-hjkmnp-tv-z]{1,5}").fullmatch
 
 
 def command(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]", help="Check the evidence of this run only; the record is checked whole."
+            metavar="[RUN|FILE]",
+            help="A run: check its evidence only, and the record whole. A file: a proof, checked alone.",
         ),
     ] = None,
     require: Annotated[
@@ -66,6 +73,10 @@ def command(
         bool,
         typer.Option("--structure", help="Leave the signatures unchecked; quick, and level 0 at most."),
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", metavar="N", min=1, max=MAX_JOBS, help="Processes that check signatures."),
+    ] = None,
     whole_text: Annotated[bool, typer.Option("--explain", help="Every check with what it means.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help='One object: {"v":1,"ok":...,...}.')] = False,
 ) -> None:
@@ -81,6 +92,8 @@ def command(
 
       agentgov verify 7kq2f --require pinned
 
+      agentgov verify call.tlog-proof --trust allowed_signers
+
       agentgov verify --all --trust allowed_signers
 
       agentgov verify --against origin
@@ -95,6 +108,12 @@ def command(
             id="AG0350",
         )
     level = None if require is None else parse_level(require)
+    if what is not None and _is_file(what):
+        from agentgov.cli.verify_file import verify_proof_file
+
+        if require is not None or structure or against is not None or forgetting:
+            raise UsageError("a proof is checked whole and alone: --trust is all it takes", id="AG0353")
+        raise typer.Exit(int(verify_proof_file(Path(what), trust, as_json=as_json, explain=whole_text)))
     if every or stream is not None:
         from agentgov.cli.verify_records import verify_records
 
@@ -107,6 +126,7 @@ def command(
                     against=against,
                     forgetting=forgetting,
                     structure=structure,
+                    jobs=jobs,
                     as_json=as_json,
                     whole_text=whole_text,
                 )
@@ -121,6 +141,7 @@ def command(
         against=against,
         forgetting=forgetting,
         structure=structure,
+        jobs=jobs,
     )
     if as_json:
         print_json(report.to_json())
@@ -140,6 +161,7 @@ def verify_here(
     against: str | None = None,
     forgetting: bool = False,
     structure: bool = False,
+    jobs: int | None = None,
 ) -> Report:
     """Verify this clone's record, and remember where it stood if it holds.
 
@@ -151,6 +173,7 @@ def verify_here(
         against: Another copy to compare with: a remote's name or a file.
         forgetting: Give up the last state seen here first.
         structure: Leave signatures unchecked.
+        jobs: Processes that check signatures; as many as there are cores when None.
 
     Raises:
         UsageError: nothing was ever recorded here, or `run` names no run.
@@ -187,10 +210,21 @@ def verify_here(
             people=outside.people,
             earlier=partial(earlier_leaf, session.repo),
             structure=structure,
+            jobs=jobs or available_cores(),
         )
     report.notes += outside.notes
     remember(session, report)
     return report
+
+
+def _is_file(what: str) -> bool:
+    """Whether a proof is meant: a file that is there, or the name of one; what reads as a run is a run."""
+    return what.endswith(".tlog-proof") or (_is_run(what) is None and Path(what).is_file())
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return min(MAX_JOBS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
 def remember(session: Session, report: Report) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agentgov.cli.screen import plural, print_json, results
 from agentgov.cli.session import Session
-from agentgov.cli.verify import remember, verify_here
+from agentgov.cli.verify import available_cores, remember, verify_here
 from agentgov.cli.verify_against import compare, forget
 from agentgov.cli.verify_outside import look_outside
 from agentgov.cli.verify_show import progress_bar, show_report
@@ -30,6 +30,7 @@ def verify_records(
     against: str | None = None,
     forgetting: bool = False,
     structure: bool,
+    jobs: int | None = None,
     as_json: bool,
     whole_text: bool,
 ) -> ExitCode:
@@ -52,7 +53,9 @@ def verify_records(
         forget(session, stream)
     reports: list[tuple[str, str, Report]] = []
     if own is not None and stream in (None, own):
-        report = verify_here(session, require=require, trust=trust, against=against, structure=structure)
+        report = verify_here(
+            session, require=require, trust=trust, against=against, structure=structure, jobs=jobs
+        )
         reports.append((own, "here", report))
     for place in places:
         if place.stream_id == own and place.where == "here":
@@ -67,7 +70,7 @@ def verify_records(
             source = RepositorySource(session.repo, stream_id=place.stream_id, tip=place.tip)
             known = Trust(pin=read_pin(pin_path(session.state.pins, place.stream_id)))
             copies += compare(session, source, place.stream_id, known, against)
-        report = _verify_place(session, place, copies, trust, require, structure)
+        report = _verify_place(session, place, copies, trust, require, structure, jobs)
         reports.append((place.stream_id, place.where, report))
     return _tell(reports, as_json=as_json, whole_text=whole_text)
 
@@ -79,6 +82,7 @@ def _verify_place(
     trust: Path | None,
     require: Level | None,
     structure: bool,
+    jobs: int | None,
 ) -> Report:
     """Verify a record that somebody else wrote, or that this clone wrote once."""
     # Remembered before it is read: what is fetched meanwhile is newer, not older.
@@ -98,6 +102,7 @@ def _verify_place(
             people=outside.people,
             earlier=partial(earlier_leaf, session.repo),
             structure=structure,
+            jobs=jobs or available_cores(),
         )
     report.notes += outside.notes
     remember(session, report)

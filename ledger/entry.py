@@ -135,6 +135,17 @@ def match_entry(raw_line: bytes) -> Entry | None:
 
 def decode_entry(raw_line: bytes) -> Entry:
     """Parse one line the slow way, which names what is wrong; raises as `parse_entry`."""
+    entry = decode_frame(raw_line)
+    check_body(entry.kind, entry.run, entry.body, where=f"entry {entry.seq}")
+    return entry
+
+
+def decode_frame(raw_line: bytes) -> Entry:
+    """Parse what all kinds of entries have in common; the kind may be unknown, and its body is not checked.
+
+    Raises:
+        BrokenRecordError: AG0200, when it is not canonical JSON; AG0202, when it is not an entry.
+    """
     value = canonical.decode(raw_line)
     # The order of the keys is known: a canonical line has them sorted.
     if type(value) is not dict or list(value) != _KEYS:
@@ -155,7 +166,6 @@ def decode_entry(raw_line: bytes) -> Entry:
         raise _malformed("run is not the id of a run", value)
     if type(kind) is not str or type(body) is not dict or (kind == "log.genesis") != (seq == 0):
         raise _malformed("kind or body cannot stand here", value)
-    check_body(kind, run, body, where=f"entry {seq}")
     return Entry(seq, prev, log, kind, ts, None if run is None else RunId(run), key, body)
 
 

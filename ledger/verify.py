@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from agentgov.ids import RunId
 from agentgov.ledger.anchors import Anchor
@@ -24,6 +25,8 @@ from agentgov.ledger.verify_reading import Progress, Reading
 from agentgov.ledger.verify_report import Check, Finding, Head, Level, Report, Status
 from agentgov.ledger.verify_signatures import Helpers, Nothing
 from agentgov.ledger.verify_source import RawTail, RecordSource, Trust
+
+_MAX_ERASED: Final = 5
 
 EarlierLeaf = Callable[[str, int], str | None]
 """Returns the leaf, hex, of the last of the first so many entries of another record; None if not at hand."""
@@ -256,6 +259,8 @@ class _Judgement:
         """Say which snapshots and payloads are here, and how many changed lines belong to a call."""
         evidence, report = self._evidence, self._report
         evidence.finish()
+        report.notes += evidence.notes
+        report.erased, report.pruned = [item.text() for item in evidence.erased], dict(evidence.pruned)
         report.coverage, report.missing = evidence.coverage, evidence.missing
         report.findings += evidence.findings
         fit = "each step begins with the files the one before it left"
@@ -280,8 +285,20 @@ class _Judgement:
         status: Status = (
             "broken" if "payload" in codes else "incomplete" if codes else "--" if absent else "ok"
         )
-        seen = evidence.payloads_seen
-        self._add("payloads", status, f"{seen - absent} of {seen} are here and are those committed to")
+        seen, let_go = evidence.payloads_seen, sum(evidence.pruned.values())
+        here = seen - absent - let_go - evidence.erased_seen
+        self._add("payloads", status, f"{here} of {seen} are here and are those committed to")
+        if evidence.erased:
+            shown = "; ".join(item.text() for item in evidence.erased[:_MAX_ERASED])
+            more = (
+                f"; and {len(evidence.erased) - _MAX_ERASED} more"
+                if len(evidence.erased) > _MAX_ERASED
+                else ""
+            )
+            self._add("erased", "--", f"{len(evidence.erased)} erased on purpose: {shown}{more}")
+        if let_go:
+            shown = ", ".join(f"{count} {cls}" for cls, count in sorted(evidence.pruned.items()))
+            self._add("let go", "--", f"past their time, as the record says: {shown}")
 
     def check_open(self, is_live: Callable[[RunId], bool]) -> None:
         """Say which runs have not ended."""

@@ -1,7 +1,8 @@
 """What the entries point at: snapshots and base commits, payloads, and the lines that changed.
 
 Rules this module keeps:
-    * Missing is counted and said, never taken for good; whether it is a fault depends on what this clone is
+    * What a signed entry says was erased or let go is gone on purpose: it is shown, and no fault. Any other
+      gap is counted and said, never taken for good; whether it is a fault depends on what this clone is
       expected to hold.
     * A payload that is there must be the one committed to.
     * Coverage is a ratio of counted lines, or unknown; it is never estimated.
@@ -11,6 +12,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -18,6 +20,7 @@ from typing import Any, Final, Protocol
 from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.ids import RunId
 from agentgov.ledger.bodies import STEPS
+from agentgov.ledger.commitments import COMMITTED
 from agentgov.ledger.entry import Entry
 from agentgov.ledger.payloads import Payload
 from agentgov.ledger.verify_report import Coverage, Finding
@@ -27,25 +30,13 @@ FindMissing = Callable[[Iterable[str]], set[str]]
 
 ALL_CLASSES: Final = frozenset({"changes", "args", "output", "patch"})
 _BATCH: Final = 4096
+_MAX_REASON_BYTES: Final = 200
 _OBJECTS: Final[dict[str, tuple[str, ...]]] = {
     "run.start": ("base", "tree"),
     "result.bind": ("base", "result"),
     "run.rollback": ("tree", "target"),
     "run.apply": ("saved", "result"),
     **{kind: ("tree",) for kind in STEPS if kind != "run.rollback"},
-}
-_PAYLOADS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "policy.adopted": (("text", "args"),),
-    "run.start": (("intent", "changes"), ("start", "args")),
-    "actor.seen": (("who", "args"),),
-    "call.request": (("args", "args"), ("changes", "changes")),
-    "call.result": (("output", "output"), ("changes", "changes")),
-    "change.unattributed": (("changes", "changes"),),
-    "run.end": (("changes", "changes"),),
-    "run.rollback": (("changes", "changes"),),
-    "result.bind": (("problems", "args"),),
-    "approval.given": (("message", "args"),),
-    "promote.intent": (("target", "args"),),
 }
 
 
@@ -65,6 +56,35 @@ class _Gap:
 
 
 @dataclass(slots=True)
+class _Absent:
+    """Payloads of one class of one run that are not here: entry numbers and beginnings of commitments."""
+
+    seqs: array[int] = field(default_factory=lambda: array("Q"))
+    tags: array[int] = field(default_factory=lambda: array("Q"))
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """A payload that was destroyed on purpose, as a signed entry says.
+
+    Attributes:
+        run: The run.
+        entry: The number of the entry that commits to it.
+        field: Which of its payloads.
+        reason: Why, in the eraser's words; None when that is not here or was not said.
+    """
+
+    run: RunId
+    entry: int
+    field: str
+    reason: str | None
+
+    def text(self) -> str:
+        """Return it as a phrase."""
+        return f"{self.field} of entry {self.entry}" + (f" ({self.reason})" if self.reason else "")
+
+
+@dataclass(slots=True)
 class Evidence:
     """Looks at what the entries of the runs in question point at.
 
@@ -73,6 +93,10 @@ class Evidence:
         payloads: Finds payloads; None when they are not to be looked at.
         expected: The classes of payloads that this clone must hold.
         run: Only this run is looked at; all when None.
+        erased: Payloads destroyed on purpose.
+        erased_seen: How many of them were looked for and are gone.
+        pruned: How many of each class were let go when their time was over.
+        notes: What is odd about them.
     """
 
     objects: FindMissing | None
@@ -84,7 +108,14 @@ class Evidence:
     findings: list[Finding] = field(default_factory=list)
     objects_seen: int = 0
     payloads_seen: int = 0
+    erased_seen: int = 0
+    erased: list[Erased] = field(default_factory=list)
+    pruned: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     _gaps: dict[str, _Gap] = field(default_factory=dict)
+    _absent: dict[tuple[RunId, str], _Absent] = field(default_factory=dict)
+    _erased_tags: dict[RunId, set[int]] = field(default_factory=dict)
+    _pruned_before: dict[tuple[RunId, str], int] = field(default_factory=dict)
     _waiting: dict[str, tuple[int, RunId | None]] = field(default_factory=dict)
 
     @property
@@ -102,13 +133,29 @@ class Evidence:
             if len(self._waiting) >= _BATCH:
                 self._ask()
         if self.payloads is not None:
-            for name, cls in _PAYLOADS.get(entry.kind, ()):
+            for name, cls, _ in COMMITTED.get(entry.kind, ()):
                 if entry.body[name] is not None:
                     self._look(entry, name, cls, entry.body[name])
+            if entry.kind == "payload.erased":
+                self._note_erased(entry, entry.run)
+            elif entry.kind == "payload.pruned":
+                place = (entry.run, entry.body["class"])
+                self._pruned_before[place] = max(self._pruned_before.get(place, 0), entry.body["before"])
 
     def finish(self) -> None:
         """Ask for what is left, and turn gaps into findings."""
         self._ask()
+        for (run, cls), absent in self._absent.items():
+            before = self._pruned_before.get((run, cls), 0)
+            tags = self._erased_tags.get(run, set())
+            for seq, tag in zip(absent.seqs, absent.tags, strict=True):
+                if tag in tags:
+                    self.erased_seen += 1
+                    continue
+                if seq < before:
+                    self.pruned[cls] = self.pruned.get(cls, 0) + 1
+                else:
+                    self._gap(cls, seq, run)
         for what, gap in self._gaps.items():
             self.missing[what] = gap.count
             if what == "objects" or what in self.expected:
@@ -142,9 +189,28 @@ class Evidence:
         except IncompleteError:
             payload = None
         if payload is None:
-            self._gap(cls, entry.seq, entry.run)
+            absent = self._absent.setdefault((entry.run, cls), _Absent())
+            absent.seqs.append(entry.seq)
+            absent.tags.append(_tag(digest))
         if name == "changes" and entry.kind != "run.rollback":
             self._count(entry, payload)
+
+    def _note_erased(self, entry: Entry, run: RunId) -> None:
+        """Take note of a tombstone; that what it names is really gone is looked at too."""
+        body = entry.body
+        self._erased_tags.setdefault(run, set()).add(_tag(body["commitment"]))
+        why = self._get(run, body["reason"]) if body["reason"] is not None else None
+        reason = None if why is None else why.value[:_MAX_REASON_BYTES].decode("utf-8", "replace")
+        self.erased.append(Erased(run, body["entry"], body["field"], reason))
+        if self._get(run, body["commitment"]) is not None:
+            what = f"{body['field']} of entry {body['entry']} (run {run})"
+            self.notes.append(f"{what} is said to be erased by entry {entry.seq}, and is still here")
+
+    def _get(self, run: RunId, digest: str) -> Payload | None:
+        try:
+            return None if self.payloads is None else self.payloads.get(run, digest)
+        except (BrokenRecordError, IncompleteError):
+            return None
 
     def _count(self, entry: Entry, payload: Payload | None) -> None:
         try:
@@ -164,6 +230,11 @@ class Evidence:
     def _gap(self, what: str, seq: int, run: RunId | None) -> None:
         gap = self._gaps.setdefault(what, _Gap(0, seq, run))
         gap.count += 1
+
+
+def _tag(digest: str) -> int:
+    """The first 64 bits of a commitment: nobody who writes a tombstone can choose another's."""
+    return int(digest[:16], 16)
 
 
 def count_lines(raw_changes: bytes) -> tuple[int, int]:

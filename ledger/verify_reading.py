@@ -17,12 +17,14 @@ from typing import Final
 
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.ids import RunId
+from agentgov.ledger.bodies import KINDS
 from agentgov.ledger.chain import NO_LEAF, LeafHash, leaf_hash, verify_link
 from agentgov.ledger.endorsement import verify_endorsement
-from agentgov.ledger.entry import Entry, SignedEntry, parse_entry
+from agentgov.ledger.entry import PAYLOAD_TYPE, Entry, SignedEntry, decode_frame, parse_entry
 from agentgov.ledger.keyring import Keyring
 from agentgov.ledger.merkle import Frontier, verify_inclusion
 from agentgov.ledger.seal import Seal
+from agentgov.ledger.signing import verify_signature
 from agentgov.ledger.verify_evidence import Evidence
 from agentgov.ledger.verify_people import Signed, Statements
 from agentgov.ledger.verify_report import Code, Finding
@@ -55,10 +57,12 @@ _CODES: Final[dict[str, Code]] = {
     "AG0220": "signature",
     "AG0271": "snapshots",
     "AG0272": "calls",
+    "AG0449": "newer",
     "AG0276": "sealed-differs",
     "AG0277": "other-log",
 }
 _BY_PERSONS: Final = ("stream.endorse", "approval.given")
+_is_kind = re.compile(r"[a-z]{1,32}(?:\.[a-z_]{1,32})+").fullmatch
 _claimed_run = re.compile(rb'"run":"([0-9a-hjkmnp-tv-z]{5})"').search
 _claimed_call = re.compile(rb'"n":([1-9][0-9]{0,8})[,}]').search
 
@@ -175,7 +179,11 @@ class Reading:
         self._place = (seq, line)
         if place != seq:
             raise BrokenRecordError(f"entries {seq} to {place - 1} are missing", id="AG0205")
-        entry = parse_entry(line)
+        try:
+            entry = parse_entry(line)
+        except BrokenRecordError:
+            self._check_newer(line, raw_signature)
+            raise
         self._check_link(entry)
         if self._with_signatures and seq >= self._signed.size:
             signature = parse_signature(raw_signature, seq=seq)
@@ -189,6 +197,26 @@ class Reading:
         self._mark()
         if self._progress is not None and self.frontier.size % _PROGRESS_EVERY == 0:
             self._progress(self.frontier.size)
+
+    def _check_newer(self, line: bytes, raw_signature: bytes) -> None:
+        """Tell an entry of a kind that only a later version knows from one that is wrong.
+
+        Raises:
+            IncompleteError: AG0449, when it is one: linked, and signed by a key that may sign here.
+            BrokenRecordError: When it has the form of an entry, and its link, key or signature does not hold.
+        """
+        entry = decode_frame(line)
+        if entry.kind in KINDS or not _is_kind(entry.kind):
+            return
+        self._check_link(entry)
+        signature = parse_signature(raw_signature, seq=entry.seq)
+        key = self.keyring.signer(entry)
+        verify_signature(key.public_key, PAYLOAD_TYPE, line, signature)
+        raise IncompleteError(
+            f"written by a newer version: {entry.kind} is not known here, and reading stops",
+            id="AG0449",
+            where=f"entry {entry.seq}",
+        )
 
     def _check_link(self, entry: Entry) -> None:
         if entry.log != self.log:

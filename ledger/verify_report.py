@@ -191,6 +191,8 @@ class Report:
         coverage: Changed lines that belong to a call.
         open_runs: Open runs that somebody records.
         missing: Objects and payloads that are not there, by class.
+        erased: Payloads destroyed on purpose, in words.
+        pruned: How many payloads of each class were let go, as the record says.
         notes: Facts that are no fault.
         structure_only: Whether signatures were left unchecked.
     """
@@ -207,6 +209,8 @@ class Report:
     coverage: Coverage = field(default_factory=Coverage)
     open_runs: list[RunId] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
+    erased: list[str] = field(default_factory=list)
+    pruned: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     structure_only: bool = False
 
@@ -274,6 +278,7 @@ class Report:
             "findings": [found.to_json() for found in self.findings],
             "coverage": self.coverage.to_json(),
             "missing": dict(self.missing),
+            "gone_on_purpose": {"erased": list(self.erased), "pruned": dict(self.pruned)},
             "open_runs": list(self.open_runs),
             "notes": list(self.notes),
         }
