@@ -153,7 +153,10 @@ def request_timestamp(
     Raises:
         AgentgovError: AG0470, when the authority cannot be reached, redirects, or answers something else.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _unreachable("", "this is no address") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _unreachable(url, "only http:// and https:// addresses can be asked")
     opener = urllib.request.OpenerDirector()
