@@ -44,7 +44,7 @@ def command(
     signed below it stays good and reads "since left"; all else counts for nothing, everywhere, once the
     branch is merged. In a record that nobody witnessed nothing of theirs counts, unless --as-saved is
     said. Fetch first, to freeze what others have: agentgov sync. Exit codes: 0 made, 13 nobody is called
-    that, 2 revoked already, 12 an archive of records is broken.
+    that, 2 revoked already.
 
     Examples:
 
@@ -69,6 +69,7 @@ def command(
         lambda stream_id: seen_by_witnesses(session, files.base.commit, stream_id, problems),
         quorum_of(session, files.base.commit),
         as_saved=as_saved,
+        problems=problems,
     )
     revocation = revoking.make_revocation(people, name, frozen, key=key, reason=reason)
     today = datetime.fromtimestamp(session.clock.now_us() / 1_000_000, UTC).strftime("%Y%m%d")

@@ -73,7 +73,12 @@ def find_person(people: People, raw_name: str) -> str:
 
 
 def freeze_records(
-    repo: Repository, read_anchors: ReadAnchors, quorum: Quorum | None, *, as_saved: bool = False
+    repo: Repository,
+    read_anchors: ReadAnchors,
+    quorum: Quorum | None,
+    *,
+    as_saved: bool = False,
+    problems: list[str],
 ) -> list[Frozen]:
     """Return for every record that lies here where it is frozen, sorted by name; one line for each record.
 
@@ -82,12 +87,11 @@ def freeze_records(
         read_anchors: Finds what witnesses have seen of a record.
         quorum: Which witnesses are enough; any one when None.
         as_saved: Freeze what nobody witnessed at its last saved head instead of at 0.
-
-    Raises:
-        BrokenRecordError: AG0446, when an archive cannot be read.
+        problems: Takes what is wrong with an archive: whoever may push one must not keep anybody from being
+            revoked. What only lies in it is frozen at 0.
     """
     found: dict[str, Frozen] = {}
-    for place in find_records(repo):
+    for place in find_records(repo, problems=problems):
         frozen = _freeze(repo, place, read_anchors(place.stream_id), quorum, as_saved=as_saved)
         known = found.get(place.stream_id)
         # Of several copies the one that goes furthest with the witnesses counts.

@@ -41,15 +41,18 @@ class Place:
     where: str
 
 
-def find_records(repository: Repository, *, branches: Iterable[str] = ()) -> list[Place]:
+def find_records(
+    repository: Repository, *, branches: Iterable[str] = (), problems: list[str] | None = None
+) -> list[Place]:
     """Return the records of a repository, sorted by name; those of this clone come first for each name.
 
     Args:
         repository: Where to look.
         branches: Branches that mirror records, as full ref names.
+        problems: Takes what is wrong with an archive, which is then passed over.
 
     Raises:
-        BrokenRecordError: AG0446, when an archive cannot be read.
+        BrokenRecordError: AG0446, when an archive cannot be read, and `problems` is None.
     """
     git = Git(repository.common_dir)
     listed = git.lines_z("for-each-ref", "--format=%(objectname) %(refname)%00", "refs/agentgov/")
@@ -68,7 +71,14 @@ def find_records(repository: Repository, *, branches: Iterable[str] = ()) -> lis
         if commit is not None:
             archives.append((commit, branch.removeprefix("refs/heads/")))
     for tip, where in archives:
-        for stream_id, seal in read_streams(git, tip):
+        try:
+            streams = read_streams(git, tip)
+        except BrokenRecordError as error:
+            if problems is None:
+                raise
+            problems.append(f"{where}: {error.message}")
+            continue
+        for stream_id, seal in streams:
             found.setdefault((stream_id, seal), Place(stream_id, seal, where))
     return _without_earlier(git, sorted(found.values(), key=lambda p: (p.stream_id, p.where != "here")))
 

@@ -268,6 +268,20 @@ def test_in_a_record_that_nobody_witnessed_nothing_of_theirs_counts_and_it_is_sa
     assert agentgov(repo, "keys", "revoke", "bob@example.org", code=2).err.startswith("error[AG0090]")
 
 
+def test_no_archive_that_somebody_pushed_keeps_anybody_from_being_revoked(
+    agentgov: Cli, reviewed: tuple[Path, list[str]], git: GitRunner
+) -> None:
+    repo, _ = reviewed
+    witness_now(repo, git)
+    git(repo, "update-ref", "refs/agentgov/remotes/evil/archive/x", "main")
+    git(repo, "update-ref", f"refs/agentgov/remotes/evil/ledger/{'f' * 32}", "main")
+    said = agentgov(repo, "keys", "revoke", "bob@example.org", "--json").json
+    assert said["problems"][0].startswith("evil's archive: ")
+    assert {item["where"]: item["size"] > 0 for item in said["frozen"]} == {"here": True, "evil": False}
+    said = agentgov(repo, "keys", "revoke", "bob@example.org", "--as-saved", "--json").json
+    assert {item["where"]: item["size"] > 0 for item in said["frozen"]} == {"here": True, "evil": False}
+
+
 def test_who_revokes_may_vouch_for_the_saved_head(
     agentgov: Cli, reviewed: tuple[Path, list[str]], git: GitRunner
 ) -> None:
