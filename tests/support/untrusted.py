@@ -7,29 +7,39 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from agentgov.config import Settings
 from agentgov.errors import (
     AgentgovError,
     BrokenRecordError,
     ConfigError,
     IncompleteError,
     UntrustedSignerError,
+    UsageError,
 )
+from agentgov.git import parse_gitmodules
+from agentgov.ledger.archive import encode_heads, parse_heads
 from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from agentgov.ledger.cosignature import cosign, verify_cosignatures, witness_key
 from agentgov.ledger.endorsement import verify_endorsement
 from agentgov.ledger.entry import PAYLOAD_TYPE, Entry, parse_entry
 from agentgov.ledger.note import Note, NoteKey, parse_any_key, parse_note, verify_note
+from agentgov.ledger.payloads import parse_record as parse_payload
 from agentgov.ledger.people import People
 from agentgov.ledger.pins import parse_pin
 from agentgov.ledger.proof_extra import ProofExtra, parse_extra
 from agentgov.ledger.proof_trust import parse_trust
 from agentgov.ledger.proof_verify import verify_proof
+from agentgov.ledger.redaction_literals import parse_dotenv
+from agentgov.ledger.remote import parse_offer
 from agentgov.ledger.signing import PrivateKey, pae, parse_envelope, verify_ed25519
 from agentgov.ledger.sshsig import parse_armored, parse_sshsig
+from agentgov.ledger.timestamps import Authorities
 from agentgov.ledger.tlog_policy import Policy
 from agentgov.ledger.tlog_proof import TlogProof, parse_proof
+from agentgov.ledger.trust_text import parse_keys
 from agentgov.ledger.wal import parse_record
+from agentgov.ledger.witness import WitnessKey
 
 KEY = PrivateKey(b"\1" * 32)
 WITNESS = witness_key("witness.example", KEY.public_key)
@@ -123,6 +133,14 @@ def read_public_key(raw: bytes) -> None:
     verify_ed25519(raw, bytes(64), b"")
 
 
+def read_heads(raw: bytes) -> None:
+    assert encode_heads(parse_heads(raw, where="x").values()) == raw
+
+
+def read_secret(raw: bytes) -> None:
+    assert WitnessKey.parse(raw, where="x").secret().encode() == raw.removesuffix(b"\n")
+
+
 @dataclass(frozen=True)
 class Reader:
     """Something that reads bytes from outside."""
@@ -175,6 +193,25 @@ READERS: Sequence[Reader] = (
         "endorsement", read_endorsement, BROKEN, b'{"log":"agentgov/x","public_key":"00","roots":[],"v":1}'
     ),
     Reader("public key", read_public_key, BROKEN, bytes(32)),
+    Reader("list of records", read_heads, BROKEN, b"0" * 32 + f" 1 {ROOT} ".encode() + b"1" * 40 + b"\n"),
+    Reader("remote's offer", parse_offer, (AgentgovError,), b"1" * 40 + b"\trefs/agentgov/ledger/x\n"),
+    Reader(
+        "keys to import",
+        lambda raw: parse_keys(text(raw), None),
+        (UsageError, BrokenRecordError),
+        b"a ssh-ed25519 AAAA\n",
+    ),
+    Reader("witness's secret", read_secret, (UsageError,), WITNESS.text().encode()),
+    Reader("authorities", Authorities.parse, (ConfigError,), b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END"),
+    Reader("settings", Settings.parse, (ConfigError,), b"[retention]\nargs_days = 400\n"),
+    Reader("submodules", parse_gitmodules, (UsageError,), b'[submodule "a"]\n\tpath = b\n\turl = c\n'),
+    Reader(".env", parse_dotenv, (), b"TOKEN='abc'\nexport A=b # c\n"),
+    Reader(
+        "payload",
+        lambda raw: parse_payload(raw, "0" * 64),
+        BROKEN,
+        b"args\targs\t" + b"0" * 64 + b"\t" + b"A" * 43 + b"=\te30=",
+    ),
 )
 
 
