@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from agentgov.layout import StateHome
+from agentgov.git import discover
+from agentgov.harness.state import RunLock, RunState
+from agentgov.ids import RunId
 from tests.conftest import GitRunner, MakeRepo
 from tests.e2e.conftest import Cli
+from tests.support.authority import Authority, make_authority
 
 
 @pytest.fixture
@@ -345,9 +349,7 @@ def test_forgetting_what_was_never_seen_is_an_error(repo: Path, agentgov: Cli) -
     assert "AG0352" in agentgov(repo, "verify", "--forget", "--stream", "0" * 32, code=2).err
 
 
-def test_restart_is_the_way_out_of_a_line_that_does_not_hold(
-    repo: Path, agentgov: Cli, state: StateHome
-) -> None:
+def test_restart_is_the_way_out_of_a_line_that_does_not_hold(repo: Path, agentgov: Cli) -> None:
     old = stream_of(repo)
     segment = sorted((repo / ".git/agentgov/wal").iterdir())[-1]
     segment.write_bytes(b"garbage\n")
@@ -370,10 +372,111 @@ def test_restart_ends_a_record_that_holds(repo: Path, agentgov: Cli) -> None:
 
 
 def test_restart_waits_for_a_run_to_end(repo: Path, agentgov: Cli) -> None:
-    inner = "git rev-parse --git-dir >/dev/null; env"
-    agentgov.shell(repo, inner)
-    assert agentgov(repo, "ledger", "restart", "--yes").code == 0
+    layout = discover(repo).layout
+    run = RunId("7kq2f")
+    with RunLock(layout, run) as lock:
+        lock.publish(RunState(run, os.getpid(), "/nowhere", str(repo), "clone", "claude", 1))
+        assert "AG0071" in agentgov(repo, "ledger", "restart", "--yes", code=15).err
+    assert not (repo / ".git/agentgov/earlier").exists()
+
+
+def test_an_agent_can_neither_restart_a_record_nor_witness_nor_forget(
+    repo: Path, agentgov: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentgov.harness.state.run_above", lambda layout, pid: RunId("7kq2f"))
+    key, _ = new_key(agentgov, repo)
+    before = (repo / ".git/agentgov/stream").read_bytes()
+    for command in (
+        ("ledger", "restart", "--yes"),
+        ("witness", "--key", str(key)),
+        ("verify", "--forget"),
+    ):
+        assert "AG0314" in agentgov(repo, *command, code=10).err
+    assert (repo / ".git/agentgov/stream").read_bytes() == before
+    assert not (Path.home() / ".local/state/agentgov/pins/forgotten").exists()
 
 
 def test_restart_where_nothing_was_recorded(make_repo: MakeRepo, agentgov: Cli) -> None:
     assert "AG0301" in agentgov(make_repo(), "ledger", "restart", "--yes", code=2).err
+
+
+@pytest.fixture
+def authority(repo: Path, tmp_path: Path, git: GitRunner) -> Authority:
+    """A time stamp authority that the protected branch names."""
+    made = make_authority(tmp_path / "tsa")
+    (repo / ".agentgov").mkdir()
+    (repo / ".agentgov/timestamp-authorities.pem").write_bytes(made.root_pem)
+    git(repo, "add", ".agentgov")
+    git(repo, "commit", "-q", "-m", "name an authority")
+    return made
+
+
+def test_a_record_that_is_witnessed_and_stamped_reaches_level_five(
+    repo: Path, authority: Authority, agentgov: Cli, git: GitRunner, tmp_path: Path
+) -> None:
+    key, line = new_key(agentgov, repo)
+    name_witness(repo, git, line)
+    agentgov(repo, "witness", "--key", key)
+    agentgov(repo, "witness", "--timestamp-query", tmp_path / "q.tsq")
+    (tmp_path / "r.tsr").write_bytes(authority.answer((tmp_path / "q.tsq").read_bytes()))
+    said = agentgov(repo, "witness", "--timestamp-response", tmp_path / "r.tsr")
+    assert "says Test Authority" in said.out
+    report = agentgov(repo, "verify", "--require", "timestamped", "--json").json
+    assert report["level"] == {"n": 5, "name": "timestamped"}
+
+
+def test_an_answer_may_come_after_the_record_has_grown(
+    repo: Path, authority: Authority, agentgov: Cli, tmp_path: Path
+) -> None:
+    agentgov(repo, "witness", "--timestamp-query", tmp_path / "q.tsq")
+    before = agentgov(repo, "verify", "--json").json["entries"]
+    agentgov.shell(repo, "echo three >> a.txt")
+    (tmp_path / "r.tsr").write_bytes(authority.answer((tmp_path / "q.tsq").read_bytes()))
+    agentgov(repo, "witness", "--timestamp-response", tmp_path / "r.tsr")
+    assert agentgov(repo, "verify", "--json").json["timestamped"] == before
+
+
+def test_an_authority_is_asked_over_the_network(
+    repo: Path, authority: Authority, agentgov: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(url: str, query: bytes, **_: object) -> bytes:
+        asked.append(url)
+        return authority.answer(query)
+
+    monkeypatch.setattr("agentgov.cli.stamping.request_timestamp", ask)
+    agentgov(repo, "witness", "--timestamp", "https://tsa.example/tsr")
+    report = agentgov(repo, "verify", "--json").json
+    assert asked == ["https://tsa.example/tsr"]
+    assert report["timestamped"] == report["entries"]
+    # Stamped, and yet seen by no witness: each level needs those below.
+    assert report["level"]["n"] == 3
+
+
+def test_a_stamp_by_somebody_else_is_not_stored(
+    repo: Path, authority: Authority, agentgov: Cli, git: GitRunner, tmp_path: Path
+) -> None:
+    agentgov(repo, "witness", "--timestamp-query", tmp_path / "q.tsq")
+    stranger = make_authority(tmp_path / "stranger")
+    (tmp_path / "r.tsr").write_bytes(stranger.answer((tmp_path / "q.tsq").read_bytes()))
+    said = agentgov(repo, "witness", "--timestamp-response", tmp_path / "r.tsr", "--json", code=13).json
+    assert said["records"][0]["error"]["id"] == "AG0469"
+    assert git(repo, "for-each-ref", "refs/agentgov/timestamp") == ""
+
+
+def test_stamps_that_nobody_can_check_reach_no_level(
+    repo: Path, authority: Authority, agentgov: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agentgov(repo, "witness", "--timestamp-query", tmp_path / "q.tsq")
+    (tmp_path / "r.tsr").write_bytes(authority.answer((tmp_path / "q.tsq").read_bytes()))
+    agentgov(repo, "witness", "--timestamp-response", tmp_path / "r.tsr")
+    monkeypatch.setattr("agentgov.ledger.anchor_store.is_available", lambda: False)
+    report = agentgov(repo, "verify", "--json").json
+    assert report["timestamped"] == 0
+    assert any("agentgov[timestamp]" in note for note in report["notes"])
+
+
+def test_without_an_authority_that_is_believed_nobody_is_asked(repo: Path, agentgov: Cli) -> None:
+    said = agentgov(repo, "witness", "--timestamp", "https://tsa.example/tsr", code=2)
+    assert "AG0332" in said.err

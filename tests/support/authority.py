@@ -67,7 +67,6 @@ def make_authority(
     *,
     begins: timedelta = timedelta(days=-10),
     ends: timedelta = timedelta(days=10),
-    may_stamp: bool = True,
 ) -> Authority:
     """Make an authority; its own certificate is valid from `begins` to `ends`, counted from now."""
     if shutil.which("openssl") is None:
@@ -75,7 +74,7 @@ def make_authority(
     folder.mkdir()
     root_key, key = (rsa.generate_private_key(65537, 2048) for _ in range(2))
     root = _certificate(f"{name} Root", root_key, None, root_key, timedelta(days=-999), timedelta(days=999))
-    leaf = _certificate(name, key, root, root_key, begins, ends, may_stamp=may_stamp)
+    leaf = _certificate(name, key, root, root_key, begins, ends)
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     (folder / "root.pem").write_bytes(root.public_bytes(pem))
     (folder / "tsa.pem").write_bytes(leaf.public_bytes(pem))
@@ -93,8 +92,6 @@ def _certificate(
     issuer_key: rsa.RSAPrivateKey,
     begins: timedelta,
     ends: timedelta,
-    *,
-    may_stamp: bool = True,
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
@@ -107,7 +104,7 @@ def _certificate(
         .not_valid_after(NOW + ends)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
-    if issuer is not None and may_stamp:
+    if issuer is not None:
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
         builder = builder.add_extension(usage, critical=True)
     return builder.sign(issuer_key, hashes.SHA256())
