@@ -32,7 +32,7 @@ from typing import Any
 from unittest import mock
 
 from agentgov.clock import SystemClock
-from agentgov.git import Repository, discover
+from agentgov.git import Git, Repository, discover
 from agentgov.ids import RunId, new_run_id
 from agentgov.layout import StateHome
 from agentgov.ledger.chain import NO_LEAF, leaf_hash
@@ -161,10 +161,16 @@ def print_costs(title: str, found: dict[str, Cost]) -> None:
     sys.stdout.flush()
 
 
+def children_seconds() -> float:
+    """Return the CPU time of all the git processes that have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
+
+
 def seals(folder: Path, repo: Repository, state: StateHome, count: int) -> None:
     """Seal many times, 256 entries each, while a thread appends; print early ones beside late ones."""
     run = new_run_id(os.urandom)
-    found: list[tuple[float, float]] = []
+    found: list[tuple[float, float, float, int]] = []
     quiet: list[float] = []
     during: list[float] = []
     with open_stream(repo, state) as stream:
@@ -186,9 +192,11 @@ def seals(folder: Path, repo: Repository, state: StateHome, count: int) -> None:
             took: list[float] = []
 
             def seal(took: list[float] = took) -> None:
-                began, cpu = time.perf_counter(), time.thread_time()
-                stream.seal()
+                began, cpu, git_cpu = time.perf_counter(), time.thread_time(), children_seconds()
+                with mock.patch.object(Git, "run", autospec=True, side_effect=Git.run) as runs:
+                    stream.seal()
                 took += [(time.perf_counter() - began) * 1e3, (time.thread_time() - cpu) * 1e3]
+                took += [(children_seconds() - git_cpu) * 1e3, runs.call_count]
 
             thread = threading.Thread(target=seal)
             thread.start()
@@ -196,7 +204,7 @@ def seals(folder: Path, repo: Repository, state: StateHome, count: int) -> None:
                 append(during, 1)
                 time.sleep(0.002)
             thread.join()
-            found.append((took[0], took[1]))
+            found.append((took[0], took[1], took[2], int(took[3])))
         stream.end_key(signer)
     part = max(1, count // 5)
     process = median([timed(lambda: git(folder, "version")) for _ in range(20)])
@@ -206,9 +214,10 @@ def seals(folder: Path, repo: Repository, state: StateHome, count: int) -> None:
         f"{process:.1f} ms"
     )
     for name, some in (("the first", early), ("the last", late)):
+        wall, own, of_git, runs = ([seal[i] for seal in some] for i in range(4))
         print(
-            f"  {name} {part}: wall {median([w for w, _ in some]):.0f} ms, CPU of our own "
-            f"{median([c for _, c in some]):.0f} ms"
+            f"  {name} {part}: wall {median(wall):.0f} ms, CPU of our own {median(own):.0f} ms, of git "
+            f"{median(of_git):.0f} ms in {median(runs):.0f} processes, {sum(runs) / part:.1f} on average"
         )
     print(
         f"  one append: p50 {median(quiet):.2f} ms, p95 {percentile(quiet, 0.95):.2f}; while a seal is made: "
@@ -323,7 +332,7 @@ def main() -> None:
         if args.seals:
             seals(repo, repository, state, args.seals)
         print("\nwriters appending at once, half of them processes, half threads")
-        for writers in filter(None, map(int, args.writers.split(","))):
+        for writers in (int(number) for number in args.writers.split(",") if number):
             crowd(folder, writers, max(5, 600 // writers))
 
 
