@@ -36,6 +36,7 @@ from agentgov.harness.steps import total_of
 from agentgov.harness.surroundings import Options
 from agentgov.harness.telling import Undisturbed
 from agentgov.ledger.entry import Draft, SignedEntry
+from agentgov.ledger.store_packing import pack_store
 from agentgov.ledger.stream import Stream
 from agentgov.memory import guard_memory
 from agentgov.rollback.changes import describe, to_payload
@@ -249,7 +250,15 @@ class _Run(Opening):
         self.payloads.fold(self.run)
         self.stream.seal()
         self.lock.finish()
+        self._pack_store()
         return bound
+
+    def _pack_store(self) -> None:
+        layout = self.repo.layout
+        try:
+            pack_store(layout.store, layout.payloads / "fold.lock", self.repo.object_format)
+        except (AgentgovError, OSError) as error:
+            self.warn(f"the private store takes more room than it has to: {error}")
 
     def _bind(self, session: Session) -> finishing.Bound | None:
         before = {skip.path for skip in self.first.skipped}

@@ -75,7 +75,7 @@ class PackMerger:
         while any(found >= level for found, _ in known):
             same = [name for found, name in known if found == level and not self._is_held(name)]
             if len(same) >= PACKS_PER_LEVEL:
-                new = self._write(same)
+                new = self.pack(oid for name in same for oid in self._objects_in(name))
                 kept = [(found, name) for found, name in known if name not in same]
                 # Listed before anything is removed: a crash in between leaves a pack too many.
                 self._remember([*known, (level + 1, new)])
@@ -88,11 +88,14 @@ class PackMerger:
             level += 1
         return merged
 
-    def _write(self, names: Iterable[str]) -> str:
-        """Write one pack with exactly the objects of these, durably, check it, and return its name."""
-        objects: set[str] = set()
-        for name in names:
-            objects |= self._objects_in(name)
+    def pack(self, oids: Iterable[str]) -> str:
+        """Write one pack with exactly these objects, durably, check it, and return its name.
+
+        Raises:
+            AgentgovError: AG0008 or AG0491, as `add`.
+            OSError: The disk refuses.
+        """
+        objects = set(oids)
         raw_list = "".join(f"{oid}\n" for oid in sorted(objects)).encode()
         new = self._git.text(
             "pack-objects",
