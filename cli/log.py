@@ -148,7 +148,7 @@ def _run_row(view: RunView, now: int) -> list[str]:
         "?" if view.started_us is None else ago(view.started_us, now),
         view.operator or "?",
         agent,
-        view.intent or "(none given)",
+        view.intent or ("(not here)" if view.intent_missing else "(none given)"),
         str(view.calls) if view.hooks else "-",
         str(view.denied) if view.hooks else "-",
         "?" if view.files is None else str(view.files),

@@ -89,9 +89,8 @@ def command(
         return
     if dry_run or not due:
         _list(due, now)
-        results().line(
-            _summary(due) + (" would go; nothing was changed" if due else ": nothing to prune"), "bold"
-        )
+        said = f"{_summary(due)} would go; nothing was changed" if due else "nothing to prune"
+        results().line(said, "bold")
     else:
         notes().line(
             f"agentgov: {_summary(due)} pruned, {destroyed} destroyed here; the record says so", "bold"

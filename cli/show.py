@@ -102,7 +102,8 @@ def _show_run(
     out.line(
         f"{view.run}  {view.state}{ended}{took}   {agent}{model}   started by {view.operator or '?'}", "bold"
     )
-    intent = f'intent "{view.intent}"' if view.intent else "no intent given"
+    no_intent = f"intent {view.intent_missing}" if view.intent_missing else "no intent given"
+    intent = f'intent "{view.intent}"' if view.intent else no_intent
     branch = (view.base_branch or "commit").removeprefix("refs/heads/")
     base = f"from {branch} {view.base[:7]}" if view.base else "base unknown"
     result = f"   result tree {view.result[:7]}" if view.result else ""
@@ -186,7 +187,7 @@ def _show_call(out: Screen, run: RunRecord, detail: dict[str, Any], *, whole: bo
     took = "" if detail["took_us"] is None else f"   took {duration(detail['took_us'])}"
     out.line(f"  when      {moment}{took}")
     out.line(f"  who       {detail['actor']}" + (f" ({detail['model']})" if detail["model"] else ""))
-    out.line(f"  what      {detail['what'] or '(its arguments are not in this clone)'}")
+    out.line(f"  what      {detail['what'] or _absent(detail, 'args')}")
     for name, value in _arguments(detail):
         out.field(name, value, OUTPUT_LINES if not whole else None)
     for effect in detail["effects"] or ():
@@ -198,7 +199,7 @@ def _show_call(out: Screen, run: RunRecord, detail: dict[str, Any], *, whole: bo
     if detail["denied_by"] not in (None, "policy"):
         out.line(f"  answer    no, by {detail['denied_by']}")
     if detail["files"] is None:
-        out.line("  changed   ? (the list of changes is not in this clone)")
+        out.line(f"  changed   {_absent(detail, 'changes')}")
     for file in detail["files"] or ():
         out.line(f"  changed   {file['status']} {_name(file['path'])} {_file_lines(file)}".rstrip())
     if not detail["files"] and detail["files"] is not None:
@@ -211,10 +212,15 @@ def _show_call(out: Screen, run: RunRecord, detail: dict[str, Any], *, whole: bo
     )
 
 
+def _absent(detail: dict[str, Any], name: str) -> str:
+    return f"({detail['missing'].get(name, 'cannot be read')})"
+
+
 def _show_output(out: Screen, detail: dict[str, Any], *, whole: bool) -> None:
     text = detail["output"]
     if text is None:
-        out.line("  output    " + ("none: it did not run" if detail["status"] == "denied" else "none"))
+        none = "none: it did not run" if detail["status"] == "denied" else "none"
+        out.line("  output    " + (_absent(detail, "output") if "output" in detail["missing"] else none))
         return
     limit = None if whole else OUTPUT_LINES
     for name, value in _parts(text):

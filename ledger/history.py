@@ -134,6 +134,7 @@ class RunRecord:
         applies: ``run.apply``, in order.
         rollbacks: ``run.rollback``, in order.
         policies: ``policy.adopted`` within the run.
+        erasures: ``payload.erased`` and ``payload.pruned``, in order.
         dropped: Whether its workspace was given up.
         last_ts: The time of its last entry.
     """
@@ -151,6 +152,7 @@ class RunRecord:
     applies: list[Entry] = field(default_factory=list)
     rollbacks: list[Entry] = field(default_factory=list)
     policies: list[Entry] = field(default_factory=list)
+    erasures: list[Entry] = field(default_factory=list)
     dropped: bool = False
     last_ts: int = 0
 
@@ -294,6 +296,8 @@ def add_entry(record: RunRecord, entry: Entry) -> None:
             "run.apply": record.applies,
             "run.rollback": record.rollbacks,
             "policy.adopted": record.policies,
+            "payload.erased": record.erasures,
+            "payload.pruned": record.erasures,
         }.get(entry.kind)
         if kept is not None:
             kept.append(entry)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from agentgov.errors import BrokenRecordError
 from agentgov.ids import RunId
+from agentgov.ledger.entry import Entry
 from agentgov.ledger.history import CallRecord, RunRecord
 from agentgov.text import decode_name
 
@@ -84,6 +85,28 @@ def payload_object(reader: PayloadReader, run: RunId, digest: str | None) -> Map
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def why_missing(run: RunRecord, reader: PayloadReader, entry: Entry, key: str, cls: str) -> str | None:
+    """Say why a payload that an entry commits to cannot be shown; None when it can be, or there is none.
+
+    Args:
+        run: The entry's run.
+        reader: Where payloads are looked up.
+        entry: The entry.
+        key: The field of its body that commits to the payload.
+        cls: The payload's class.
+    """
+    digest = entry.body[key]
+    if digest is None or payload_bytes(reader, run.run, digest) is not None:
+        return None
+    for stone in run.erasures:
+        if stone.kind == "payload.erased" and stone.body["commitment"] == digest:
+            return f"erased on purpose, entry {stone.seq}"
+        is_below = stone.log != entry.log or entry.seq < stone.body.get("before", 0)
+        if stone.kind == "payload.pruned" and stone.body["class"] == cls and is_below:
+            return f"pruned, entry {stone.seq}"
+    return "not in this clone"
 
 
 def start_facts(run: RunRecord, reader: PayloadReader) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from agentgov.report.facts import (
     intent_of,
     payload_text,
     start_facts,
+    why_missing,
 )
 from agentgov.text import encode_name
 
@@ -93,6 +94,7 @@ class RunView:
 
     Attributes:
         state: `running`, `OPEN` (not ended, and nobody is recording it), or how it ended.
+        intent_missing: Why the intent that was given cannot be shown; None when it can, or none was given.
         landed: The commit that it was promoted as.
     """
 
@@ -104,6 +106,7 @@ class RunView:
     agent_version: str | None
     model: str | None
     intent: str | None
+    intent_missing: str | None
     workspace: str | None
     base: str | None
     base_branch: str | None
@@ -152,6 +155,9 @@ def run_view(run: RunRecord, reader: PayloadReader, is_live: IsLive) -> RunView:
         agent_version=None if start is None else start["agent_version"],
         model=_model(run, reader),
         intent=intent_of(run, reader),
+        intent_missing=None
+        if run.start is None
+        else why_missing(run, reader, run.start, "intent", "changes"),
         workspace=None if start is None else start["workspace"],
         base=None if start is None else start["base"],
         base_branch=_text(facts.get("branch")),
@@ -220,10 +226,20 @@ def call_detail(run: RunRecord, call: CallRecord, reader: PayloadReader) -> dict
         "where": facts.get("where"),
         "policy": call.request.body["verdict"]["policy"],
         "output": payload_text(reader, run.run, output),
+        "missing": _missing(run, call, reader),
         "from": call.from_tree,
         "tree": call.tree_after,
         "entries": [entry.seq for entry in (call.request, call.answer, call.result) if entry is not None],
     }
+
+
+def _missing(run: RunRecord, call: CallRecord, reader: PayloadReader) -> dict[str, str]:
+    """Why each of a call's payloads that cannot be shown is missing."""
+    asked = [(call.request, "args", "args"), (call.request, "changes", "changes")]
+    if call.result is not None:
+        asked += [(call.result, "output", "output"), (call.result, "changes", "changes")]
+    found = ((key, why_missing(run, reader, entry, key, cls)) for entry, key, cls in asked)
+    return {key: why for key, why in found if why is not None}
 
 
 def total_files(run: RunRecord, reader: PayloadReader) -> Sequence[FileFact] | None:

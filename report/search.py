@@ -26,7 +26,8 @@ _MIN_INDEXED: Final = 3
 _GLOB: Final = re.compile(r"[*?\[]")
 _RUN_COLUMNS: Final = (
     "run.id, run.run, started_us, ended_us, operator, agent, agent_version, model, intent, workspace, base, "
-    "base_branch, result, policy, hooks, state, exit, landed, dropped, unknown"
+    "base_branch, result, policy, hooks, state, exit, landed, dropped, unknown, "
+    "intent_missing"
 )
 
 
@@ -159,7 +160,7 @@ def find_runs(
 
 def _run_view(db: sqlite3.Connection, row: tuple[Any, ...], is_live: IsLive) -> RunView:
     (number, run, started, ended, operator, agent, version, model, intent, workspace, base) = row[:11]
-    (branch, result, policy, hooks, state, exit_code, landed, dropped, unknown) = row[11:]
+    (branch, result, policy, hooks, state, exit_code, landed, dropped, unknown, missing) = row[11:]
     calls, ran, denied = db.execute(
         "SELECT count(*), count(status), coalesce(sum(allowed = 0), 0) FROM call WHERE run = ?", (number,)
     ).fetchone()
@@ -175,6 +176,7 @@ def _run_view(db: sqlite3.Connection, row: tuple[Any, ...], is_live: IsLive) -> 
         agent_version=version,
         model=model,
         intent=intent,
+        intent_missing=missing,
         workspace=workspace,
         base=base,
         base_branch=branch,

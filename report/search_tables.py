@@ -19,7 +19,7 @@ from agentgov.ledger.entry import Entry
 from agentgov.report.facts import PayloadReader, files_in, payload_object, payload_text
 from agentgov.report.runs import READING_KINDS
 
-FORM: Final = 1
+FORM: Final = 2
 """Counts changes of the tables: an index of another form is made again."""
 MAX_TEXT_CHARS: Final = 4096
 """How much of a call's arguments can be searched."""
@@ -30,7 +30,8 @@ CREATE TABLE run(
     id INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE, started_us INTEGER, ended_us INTEGER, operator TEXT,
     agent TEXT, agent_version TEXT, model TEXT, intent TEXT, workspace TEXT, base TEXT, base_branch TEXT,
     result TEXT, policy TEXT, hooks INTEGER NOT NULL DEFAULT 0, state TEXT, exit INTEGER, promoting INTEGER,
-    landed TEXT, dropped INTEGER NOT NULL DEFAULT 0, unknown INTEGER NOT NULL DEFAULT 0, started INTEGER
+    landed TEXT, dropped INTEGER NOT NULL DEFAULT 0, unknown INTEGER NOT NULL DEFAULT 0, started INTEGER,
+    intent_missing TEXT
 );
 CREATE TABLE call(
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL, n INTEGER NOT NULL, at_us INTEGER NOT NULL,
@@ -102,24 +103,26 @@ class Tables:
     def _take_start(self, run: int, name: RunId, entry: Entry) -> None:
         body = entry.body
         facts = payload_object(self._payloads, name, body["start"])
+        intent = payload_text(self._payloads, name, body["intent"])
         operator = facts.get("operator")
         if isinstance(operator, dict):
             operator = operator.get("name")
         self._db.execute(
             "UPDATE run SET started = 1, started_us = ?, operator = ?, agent = ?, agent_version = ?, "
-            "intent = ?, workspace = ?, base = ?, base_branch = ?, policy = ?, hooks = ? "
-            "WHERE id = ? AND started IS NULL",
+            "intent = ?, workspace = ?, base = ?, base_branch = ?, policy = ?, hooks = ?, "
+            "intent_missing = ? WHERE id = ? AND started IS NULL",
             (
                 entry.ts,
                 _text(operator),
                 body["agent"],
                 body["agent_version"],
-                _storable(payload_text(self._payloads, name, body["intent"])),
+                _storable(intent),
                 body["workspace"],
                 body["base"],
                 _text(facts.get("branch")),
                 body["policy"],
                 body["capture"]["hooks"],
+                None if body["intent"] is None or intent is not None else "not in this clone",
                 run,
             ),
         )
