@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -375,7 +374,7 @@ def test_restart_waits_for_a_run_to_end(repo: Path, agentgov: Cli) -> None:
     layout = discover(repo).layout
     run = RunId("7kq2f")
     with RunLock(layout, run) as lock:
-        lock.publish(RunState(run, os.getpid(), "/nowhere", str(repo), "clone", "claude", 1))
+        lock.publish(RunState(run, 4_194_305, "/nowhere", str(repo), "clone", "claude", 1))
         assert "AG0071" in agentgov(repo, "ledger", "restart", "--yes", code=15).err
     assert not (repo / ".git/agentgov/earlier").exists()
 
