@@ -88,6 +88,25 @@ def test_everything_of_a_run_can_go(agentgov: Cli, repo: Path, state_dir: Path) 
     agentgov(repo, "redact", run, "--all-fields", "--reason", "again", "--yes", code=0)
 
 
+def test_a_run_of_an_earlier_record_can_be_erased_and_pruned(
+    agentgov: Cli, repo: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, older = _play(agentgov, repo), _play(agentgov, repo)
+    agentgov(repo, "keys", "rotate")
+    _play(agentgov, repo)
+    agentgov(repo, "redact", f"{old}:1", "--all-fields", "--reason", "x", "--yes")
+    assert "erased on purpose" in agentgov(repo, "show", f"{old}:1").out
+    agentgov(repo, "verify")
+    _pass(monkeypatch, 401)
+    said = agentgov(repo, "prune", "--yes", "--json").json
+    assert {item["run"] for item in said["pruned"]} >= {old, older}
+    assert traces(CANARY, _git_folder(repo), state_dir) == []
+    assert "(pruned, entry " in agentgov(repo, "show", f"{older}:1").out
+    assert agentgov(repo, "prune", "--json").json["pruned"] == []
+    agentgov(repo, "verify")
+    agentgov(repo, "verify", "--all")
+
+
 def test_an_erased_intent_is_not_shown_as_none_given(agentgov: Cli, repo: Path) -> None:
     run = agentgov.play(repo, [bash("true")], "--workspace", "in-place", "--intent", CANARY)
     agentgov(repo, "redact", run, "--field", "intent", "--reason", "x", "--yes")

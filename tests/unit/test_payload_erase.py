@@ -16,8 +16,10 @@ from agentgov.git import Git, discover
 from agentgov.ids import RunId
 from agentgov.layout import Layout
 from agentgov.ledger import object_removal, payload_fold
+from agentgov.ledger.packing import PACKS_PER_LEVEL
 from agentgov.ledger.payloads import PayloadStore
 from agentgov.ledger.redaction import Redactor
+from agentgov.ledger.store_packing import pack_store
 from agentgov.rollback.objects import ObjectStore
 from tests.conftest import GitRunner
 
@@ -137,6 +139,23 @@ def test_a_packed_payload_is_taken_out_of_its_pack(layout: Layout, pack: list[st
     assert not list(layout.store.glob("objects/??"))
     _store(layout).erase({RUN: [victim]})
     _assert_gone(layout, victim, others)
+    _fsck(layout)
+
+
+def test_erasing_and_the_stores_own_packing_go_together(layout: Layout) -> None:
+    object_format = discover(layout.common_dir.parent).object_format
+    lock = layout.payloads / "fold.lock"
+    kept: list[str] = []
+    for _ in range(2 * PACKS_PER_LEVEL):
+        store = _store(layout)
+        victim, others = _put(store)
+        store.fold(RUN)
+        pack_store(layout.store, lock, object_format, at_least=0)
+        store.erase({RUN: [victim]})
+        pack_store(layout.store, lock, object_format, at_least=0)
+        kept += others
+        _assert_gone(layout, victim, kept)
+        store.close()
     _fsck(layout)
 
 
