@@ -21,10 +21,10 @@ from agentgov.ledger.pins import Pin, advance_pin, pin_path
 from agentgov.ledger.succession import resume
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_report import Level, Report, explain, parse_level
+from agentgov.ledger.verify_resume import Resume, read_resume, resume_path, write_resume
 from agentgov.ledger.verify_signatures import MAX_JOBS
 from agentgov.ledger.verify_source import RepositorySource, earlier_leaf, local_trust
 from agentgov.rollback.presence import missing_objects
-
 
 _is_run = re.compile(r"[0-9a-hjkmnp-tv-z]{1,5}").fullmatch
 
@@ -72,6 +72,10 @@ def command(
     structure: Annotated[
         bool,
         typer.Option("--structure", help="Leave the signatures unchecked; quick, and level 0 at most."),
+    ] = False,
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental", help="Go on from what was verified here before; it is not read again."),
     ] = False,
     jobs: Annotated[
         int | None,
@@ -126,6 +130,7 @@ def command(
                     against=against,
                     forgetting=forgetting,
                     structure=structure,
+                    incremental=incremental,
                     jobs=jobs,
                     as_json=as_json,
                     whole_text=whole_text,
@@ -141,6 +146,7 @@ def command(
         against=against,
         forgetting=forgetting,
         structure=structure,
+        incremental=incremental,
         jobs=jobs,
     )
     if as_json:
@@ -161,6 +167,7 @@ def verify_here(
     against: str | None = None,
     forgetting: bool = False,
     structure: bool = False,
+    incremental: bool = False,
     jobs: int | None = None,
 ) -> Report:
     """Verify this clone's record, and remember where it stood if it holds.
@@ -173,6 +180,7 @@ def verify_here(
         against: Another copy to compare with: a remote's name or a file.
         forgetting: Give up the last state seen here first.
         structure: Leave signatures unchecked.
+        incremental: Go on from what was verified here before.
         jobs: Processes that check signatures; as many as there are cores when None.
 
     Raises:
@@ -211,6 +219,7 @@ def verify_here(
             earlier=partial(earlier_leaf, session.repo),
             structure=structure,
             jobs=jobs or available_cores(),
+            since=last_place(session, stream_id) if incremental and stream_id is not None else None,
         )
     report.notes += outside.notes
     remember(session, report)
@@ -227,9 +236,21 @@ def available_cores() -> int:
     return min(MAX_JOBS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
+def last_place(session: Session, stream_id: str) -> Resume | None:
+    """Where the last verification of a record ended here; None when there was none."""
+    return read_resume(resume_path(session.state.pins, stream_id))
+
+
 def remember(session: Session, report: Report) -> None:
     """Pin the head that was verified, if it is saved: the rest may honestly be lost with the disk."""
     head = report.head
+    if report.reached is not None:
+        path = resume_path(session.state.pins, report.reached.log.rpartition("/")[2])
+        session.state.create()
+        try:
+            write_resume(path, report.reached, session.clock.now_us())
+        except OSError as error:
+            notes().line(f"agentgov: how far this was verified could not be remembered: {error.strerror}")
     if (
         head is None
         or report.structure_only

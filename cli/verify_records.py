@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agentgov.cli.screen import plural, print_json, results
 from agentgov.cli.session import Session
-from agentgov.cli.verify import available_cores, remember, verify_here
+from agentgov.cli.verify import available_cores, last_place, remember, verify_here
 from agentgov.cli.verify_against import compare, forget
 from agentgov.cli.verify_outside import look_outside
 from agentgov.cli.verify_show import progress_bar, show_report
@@ -30,6 +30,7 @@ def verify_records(
     against: str | None = None,
     forgetting: bool = False,
     structure: bool,
+    incremental: bool = False,
     jobs: int | None = None,
     as_json: bool,
     whole_text: bool,
@@ -70,7 +71,7 @@ def verify_records(
             source = RepositorySource(session.repo, stream_id=place.stream_id, tip=place.tip)
             known = Trust(pin=read_pin(pin_path(session.state.pins, place.stream_id)))
             copies += compare(session, source, place.stream_id, known, against)
-        report = _verify_place(session, place, copies, trust, require, structure, jobs)
+        report = _verify_place(session, place, copies, trust, require, structure, incremental, jobs)
         reports.append((place.stream_id, place.where, report))
     return _tell(reports, as_json=as_json, whole_text=whole_text)
 
@@ -82,6 +83,7 @@ def _verify_place(
     trust: Path | None,
     require: Level | None,
     structure: bool,
+    incremental: bool,
     jobs: int | None,
 ) -> Report:
     """Verify a record that somebody else wrote, or that this clone wrote once."""
@@ -103,6 +105,7 @@ def _verify_place(
             earlier=partial(earlier_leaf, session.repo),
             structure=structure,
             jobs=jobs or available_cores(),
+            since=last_place(session, place.stream_id) if incremental else None,
         )
     report.notes += outside.notes
     remember(session, report)

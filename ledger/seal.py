@@ -197,10 +197,18 @@ class SealStore:
             yield seal
             commit = seal.parent
 
-    def oldest_first(self, commit: str | None) -> Iterator[Seal]:
-        """Walk from the first seal up to this one, holding a few at a time; raises as `read`."""
+    def oldest_first(self, commit: str | None, *, after: str | None = None) -> Iterator[Seal]:
+        """Walk from the first seal, or the one after `after`, up to this one; raises as `read`.
+
+        A few are held at a time.
+
+        Raises:
+            BrokenRecordError: AG0228 also when `after` is not in the past of this seal.
+        """
         commits: list[tuple[str, str, str | None]] = []
-        while commit is not None:
+        while commit != after:
+            if commit is None:
+                raise seal_broken("it does not continue the seal that was verified", after or self.ref)
             tree, parent = self._read_commit(commit)
             commits.append((commit, tree, parent))
             commit = parent

@@ -11,19 +11,19 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from agentgov.errors import ExitCode
 from agentgov.ids import RunId
 from agentgov.ledger.anchors import Anchor
-from agentgov.ledger.verify_anchors import Comparison, Quorum, compare_anchors, marks
+from agentgov.ledger.verify_anchors import Comparison, Quorum, compare_anchors, marks, up_to, utc
 from agentgov.ledger.verify_evidence import ALL_CLASSES, Evidence, FindMissing, Payloads
+from agentgov.ledger.verify_passes import Passes, read_record
 from agentgov.ledger.verify_people import Persons, Vouching, judge_statements
-from agentgov.ledger.verify_quick import QuickReading
 from agentgov.ledger.verify_reading import Progress, Reading
 from agentgov.ledger.verify_report import Check, Finding, Head, Level, Report, Status
-from agentgov.ledger.verify_signatures import Helpers, Nothing
+from agentgov.ledger.verify_resume import Resume
 from agentgov.ledger.verify_source import RawTail, RecordSource, Trust
 
 _MAX_ERASED: Final = 5
@@ -49,6 +49,7 @@ def verify_ledger(
     earlier: EarlierLeaf | None = None,
     structure: bool = False,
     jobs: int = 1,
+    since: Resume | None = None,
 ) -> Report:
     """Verify a record from its first entry to its last.
 
@@ -71,6 +72,7 @@ def verify_ledger(
         earlier: Finds the leaf of an earlier record that this one says it continues.
         structure: Leave the signatures of entries and persons unchecked: level 0 at most.
         jobs: How many processes check signatures, once there are many.
+        since: Where an earlier verification on this machine ended; what it read is not read again.
 
     Returns:
         The report; what is wrong with the record is in it and is not raised.
@@ -83,17 +85,17 @@ def verify_ledger(
     frozen = () if people is None else tuple(people.frozen_heads(origin))
     sizes = marks(trust.pin, anchors, frozen)
     tail = source.tail()
-    evidence = Evidence(objects, payloads, expected_payloads, run)
-    stopped: Finding | None = None
-    with contextlib.closing(Nothing() if structure else Helpers(jobs)) as checker:
-        quick = QuickReading(source, evidence, checker, sizes, progress, with_signatures=not structure)
-        is_whole = quick.holds(tail)
-    reading: Reading = quick
-    if not is_whole:
-        # Once more, one by one: this names the first entry that does not hold, and stops there.
-        evidence = Evidence(objects, payloads, expected_payloads, run)
-        reading = Reading(source, evidence, sizes, with_signatures=not structure, signed=quick.signed)
-        stopped = reading.read(tail)
+    passes = read_record(
+        source,
+        tail,
+        lambda: Evidence(objects, payloads, expected_payloads, run),
+        sizes,
+        progress=progress,
+        structure=structure,
+        jobs=jobs,
+        since=since,
+    )
+    reading, evidence, stopped = passes.reading, passes.evidence, passes.stopped
     judgement = _Judgement(reading, trust, evidence, Report(required=require, structure_only=structure))
     report = judgement.begin(stopped)
     if stopped is None and not report.entries:
@@ -117,6 +119,7 @@ def verify_ledger(
         judgement.check_gaps(tail)
         judgement.check_anchors(comparison)
     judgement.set_level()
+    judgement.say_resumed(passes)
     return report
 
 
@@ -169,6 +172,16 @@ class _Judgement:
         else:
             self._add("saved", "--", "nothing is saved in git yet")
         self._add("calls", "ok", "requests, verdicts, answers and results fit together")
+
+    def say_resumed(self, passes: Passes) -> None:
+        """Say what was not read again, and keep the place to go on from if all of the record holds."""
+        report, since = self._report, passes.resumed
+        if since is not None:
+            report.read_from = since.size
+            what = f"{up_to(since.size)} verified here on {utc(since.ts)}, not read again"
+            self._add("before", "--", f"{what}, nor what they point at")
+        if report.broken_at is None and report.exit_code is not ExitCode.UNTRUSTED:
+            report.reached = passes.reached
 
     def check_gone(self) -> None:
         """Say whether an empty record was ever another one."""

@@ -104,7 +104,7 @@ def compare_anchors(
 def _say_copies(outcome: Comparison, anchors: Sequence[Anchor], entries: int) -> None:
     copies = [anchor for anchor in anchors if anchor.kind == "copy"]
     if copies:
-        said = ", ".join(f"{_up_to(a.size)} as {a.who}" for a in copies)
+        said = ", ".join(f"{up_to(a.size)} as {a.who}" for a in copies)
         outcome.checks.append(Check("copies", "ok", f"{said}: the same"))
 
 
@@ -116,10 +116,10 @@ def _say_witnesses(
     if outcome.witnessed:
         names = ", ".join(sorted({a.who for a in seen if a.size >= outcome.witnessed}))
         rest = "" if outcome.witnessed >= entries else f"; {_range(outcome.witnessed, entries)} by nobody yet"
-        outcome.checks.append(Check("witness", "ok", f"{_up_to(outcome.witnessed)} seen by {names}{rest}"))
+        outcome.checks.append(Check("witness", "ok", f"{up_to(outcome.witnessed)} seen by {names}{rest}"))
     else:
         few = "none" if not seen else f"fewer than are required ({', '.join(sorted({a.who for a in seen}))})"
-        why = f"{few}: {_up_to(entries)} could be replaced together by who has the key"
+        why = f"{few}: {up_to(entries)} could be replaced together by who has the key"
         outcome.checks.append(Check("witness", "--", why))
 
 
@@ -132,7 +132,7 @@ def _say_time(outcome: Comparison, anchors: Sequence[Anchor], entries: int) -> N
     outcome.timestamped = last.size
     rest = "" if last.size >= entries else f"; {_range(last.size, entries)} by this machine's clock"
     when = "" if last.ts is None else f" before {utc(last.ts)}"
-    outcome.checks.append(Check("time", "ok", f"{_up_to(last.size)} existed{when}, says {last.who}{rest}"))
+    outcome.checks.append(Check("time", "ok", f"{up_to(last.size)} existed{when}, says {last.who}{rest}"))
 
 
 def witnessed_size(seen: Sequence[Anchor], quorum: Quorum | None) -> int:
@@ -156,7 +156,8 @@ def _was(first: int, end: int) -> str:
     return "were" if end - first > 1 else "was"
 
 
-def _up_to(size: int) -> str:
+def up_to(size: int) -> str:
+    """Return `entries 0-41` for a size of 42."""
     return f"entries 0-{size - 1}" if size > 1 else "entry 0"
 
 

@@ -11,7 +11,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from agentgov.errors import BrokenRecordError, IncompleteError
@@ -47,6 +47,7 @@ class QuickReading(Reading):
         with_signatures: Check those of persons; those of entries are the checker's.
 
     Attributes:
+        at_seal: Called with this reading and the last seal's commit, before what is not sealed is read.
         signed: The part that is known to be rightly signed, once `holds` said no.
     """
 
@@ -70,20 +71,29 @@ class QuickReading(Reading):
         self._result = form_of("call.result").pattern.fullmatch
         self.signed = NOTHING_SIGNED
         self._begins: list[SignedPart] = []
+        self.at_seal: Callable[[QuickReading, str], None] | None = None
 
-    def holds(self, tail: RawTail) -> bool:
+    def holds(self, tail: RawTail, seals: Iterable[Seal] | None = None) -> bool:
         """Read everything; tell whether nothing at all was wrong.
+
+        Args:
+            tail: What is not sealed.
+            seals: The seals to read; by default all of the source's.
 
         Raises:
             AgentgovError: AG0447, when a process that checks signatures is gone.
         """
+        last: Seal | None = None
         try:
             unsealed = {record.seq: record for record in tail.records}
-            for seal in self._source.seals():
+            for seal in self.source.seals() if seals is None else seals:
                 self._begins.append(SignedPart(self.frontier.size, self.leaf))
                 self._take_whole_seal(seal, unsealed)
+                last = seal
                 if self._checker.wrong() is not None:
                     break
+            if last is not None and self.at_seal is not None:
+                self.at_seal(self, last.commit)
             rest = [record for record in tail.records if record.seq >= self.frontier.size]
             for at in range(0, len(rest), _TAIL_BATCH):
                 self._begins.append(SignedPart(self.frontier.size, self.leaf))

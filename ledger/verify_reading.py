@@ -112,7 +112,7 @@ class Reading:
     ) -> None:
         self._with_signatures = with_signatures
         self._signed = signed
-        self._source = source
+        self.source = source
         self._evidence = evidence
         self._marks = marks
         self._progress = progress
@@ -133,7 +133,7 @@ class Reading:
         """Take in seals and tail; return what stopped it, None when nothing did."""
         unsealed = {record.seq: record for record in tail.records}
         try:
-            for seal in self._source.seals():
+            for seal in self.source.seals():
                 self._take_seal(seal, unsealed)
             self._place = (None, b"")
             for record in tail.records:

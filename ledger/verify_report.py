@@ -14,10 +14,13 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentgov.errors import ExitCode, UsageError
 from agentgov.ids import RunId
+
+if TYPE_CHECKING:
+    from agentgov.ledger.verify_resume import Resume
 
 JSON_VERSION: Final = 1
 
@@ -195,6 +198,8 @@ class Report:
         pruned: How many payloads of each class were let go, as the record says.
         notes: Facts that are no fault.
         structure_only: Whether signatures were left unchecked.
+        read_from: The first entry that was read; those before were verified another time.
+        reached: The place that a later verification may go on from.
     """
 
     checks: list[Check] = field(default_factory=list)
@@ -213,6 +218,8 @@ class Report:
     pruned: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     structure_only: bool = False
+    read_from: int = 0
+    reached: Resume | None = None
 
     @property
     def broken_at(self) -> Finding | None:
@@ -263,6 +270,7 @@ class Report:
             "level": None if self.level is None else {"n": int(self.level), "name": self.level.label},
             "required": None if self.required is None else self.required.label,
             "entries": self.entries,
+            "read_from": self.read_from,
             "sealed": self.sealed,
             "witnessed": self.witnessed,
             "timestamped": self.timestamped,

@@ -75,11 +75,16 @@ class RunProgress:
 
 
 class RunRules:
-    """Checks entries in order; one object for a whole record."""
+    """Checks entries in order; one object for a whole record.
+
+    Attributes:
+        runs: Where each run stands.
+        follows: Whether the record continues an earlier one.
+    """
 
     def __init__(self) -> None:
         self.runs: dict[RunId, RunProgress] = {}
-        self._continues = False
+        self.follows = False
 
     def open_runs(self) -> list[RunId]:
         """Return the runs that started and have not ended."""
@@ -94,7 +99,7 @@ class RunRules:
         """
         if entry.run is None:
             if entry.kind == "log.genesis":
-                self._continues = entry.body["continues"] is not None
+                self.follows = entry.body["continues"] is not None
             return
         run = self.runs.setdefault(entry.run, RunProgress(entry.seq))
         kind = entry.kind
@@ -106,7 +111,7 @@ class RunRules:
         if run.tree is None and not run.carried:
             if kind in BEFORE_START:
                 return
-            if not self._continues or kind not in AFTER_END:
+            if not self.follows or kind not in AFTER_END:
                 raise _impossible(entry, "this run has not started")
             run.carried, run.end_tree = True, _UNKNOWN
         if run.carried and kind not in AFTER_END and kind not in BEFORE_START:

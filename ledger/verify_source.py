@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.files import held_for_reading, machine_id, read_own_file
@@ -149,6 +149,19 @@ class RecordSource(Protocol):
         ...
 
 
+@runtime_checkable
+class ResumableSource(RecordSource, Protocol):
+    """A record that can be read from a seal on."""
+
+    def seal(self, commit: str) -> Seal:
+        """Return one seal; raises what `SealStore` raises."""
+        ...
+
+    def seals(self, *, after: str | None = None) -> Iterator[Seal]:
+        """Yield the seals after one, the oldest first."""
+        ...
+
+
 class RepositorySource:
     """The record of a clone, or one that was fetched into it.
 
@@ -200,14 +213,22 @@ class RepositorySource:
                 gaps.append("the file that names this record is gone")
         return replace(tail, gaps=tuple(gaps))
 
-    def seals(self) -> Iterator[Seal]:
-        """Yield the seals, the oldest first."""
+    def seal(self, commit: str) -> Seal:
+        """Return one seal."""
+        store = SealStore(self._git, self.stream_id() or "", self._format)
+        try:
+            return store.read(commit)
+        finally:
+            store.close()
+
+    def seals(self, *, after: str | None = None) -> Iterator[Seal]:
+        """Yield the seals, the oldest first; only those after one when it is named."""
         stream = self.stream_id()
         if stream is None:
             return
         store = SealStore(self._git, stream, self._format)
         try:
-            yield from store.oldest_first(self._tip or store.newest())
+            yield from store.oldest_first(self._tip or store.newest(), after=after)
         finally:
             store.close()
 
