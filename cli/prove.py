@@ -221,11 +221,13 @@ def _report(proof: TlogProof, output: Path, size_bytes: int, *, as_json: bool) -
     out = notes()
     out.line(f"agentgov: {output}, {plural(size_bytes, 'byte')}: {_list(numbers)} of {head.size}", "bold")
     out.line(f"  content      {', '.join(shown) if shown else 'none: hashes only (--payloads)'}")
-    behind = plural(len(extra.endorsements), "person") if extra.endorsements else "nobody yet: agentgov keys"
+    behind = "nobody yet: the first agentgov approve or sync asks for it"
+    if extra.endorsements:
+        behind = plural(len(extra.endorsements), "person")
     out.line(f"  behind it    {behind}")
     out.line(f"  witnesses    {cosigners or 'none yet: agentgov witness'}")
     if str(output) != "-":
-        out.line(f"check it      agentgov verify {output} --trust KEYS")
+        out.line(f"check it       agentgov verify {output} --trust KEYS")
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -112,7 +112,7 @@ def _show(out: Screen, report: ProofReport, *, whole: bool) -> None:
     out.line(f"Holds: {_named(main)} stands in this record as it was signed.", "bold")
 
     def say(status: str, name: str, text: str) -> None:
-        out.line(f"  {status:<4} {name:<11} {text}")
+        out.line(f"  {status:<4} {name:<12} {text}")
 
     for entry in report.entries:
         say("ok", f"entry {entry.seq}", f"{_what(entry)}, {_when(entry.ts // 1_000_000)} by its own clock")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LOG_KEY: Final = 0
 LIMITS: Final = (
     "whether other entries are missing, or what they say: verify the whole record for that",
-    "whether a session key was still in use at this place: the entries between are not in this file",
+    "whether a run's key was still in use at this place: the entries between are not in this file",
     "when it happened: times are the writer's own, unless a witness or a time stamp says so",
 )
 

@@ -171,6 +171,26 @@ def sign_envelope(payload_type: str, payload: bytes, key_id: str, sign: Callable
     return Envelope(payload_type, payload, (EnvelopeSignature(key_id, sign(pae(payload_type, payload))),))
 
 
+def verify_envelope(envelope: Envelope, public_keys: Sequence[bytes]) -> list[bytes]:
+    """Return the Ed25519 keys that have signed an envelope, each once, at least one (DSSE v1.0, protocol.md).
+
+    Every signature is tried with every key: its `key_id` is a hint of whoever wrote it. What persons sign are
+    SSH signatures, which `sshsig.verify_statement` checks.
+
+    Raises:
+        BrokenRecordError: AG0211, when none of these keys has; AG0210, when one of them is refused.
+    """
+    message = envelope.pae()
+    found = [
+        key
+        for key in dict.fromkeys(public_keys)
+        if any(verify_ed25519(key, item.signature, message) for item in envelope.signatures)
+    ]
+    if not found:
+        raise BrokenRecordError("no known key has signed this envelope", id="AG0211")
+    return found
+
+
 def parse_envelope(raw: object) -> Envelope:
     """Parse an envelope in either of its two spellings.
 

@@ -83,7 +83,7 @@ def test_content_goes_along_only_when_it_is_asked_for(
     agentgov(repo, "prove", f"{run}:1", "-o", args, "--field", "args")
     assert b"echo hello" not in base64.b64decode(plain.read_bytes().split()[2])
     assert "echo hello" in check(capfd, whole, keys, explain=True)
-    assert "content     args" in check(capfd, args, keys)
+    assert "content      args" in check(capfd, args, keys)
     assert "output" not in check(capfd, args, keys)
 
 
@@ -178,6 +178,19 @@ def test_a_quorum_that_is_asked_for_and_not_met_is_incomplete(
     capfd.readouterr()
     assert verify_proof_file(proof, keys, as_json=False, explain=False) is ExitCode.INCOMPLETE
     assert capfd.readouterr().out.startswith("NOT COMPLETE: ")
+
+
+def test_the_command_takes_a_file_where_it_takes_a_run_and_needs_no_repository(
+    agentgov: Cli, repo: Path, run: str, keys: Path, tmp_path: Path
+) -> None:
+    agentgov(repo, "prove", f"{run}:1", "-o", tmp_path / "call.proof")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    assert agentgov(outside, "verify", "../call.proof", "--trust", keys).out.startswith("Holds: ")
+    assert agentgov(outside, "verify", "../call.proof", "--trust", keys, "--json").json["ok"] is True
+    assert "--trust KEYS" in agentgov(outside, "verify", "../call.proof", code=2).err
+    (outside / "none.tlog-proof").write_bytes(b"nothing")
+    assert agentgov(outside, "verify", "none.tlog-proof", "--trust", keys, code=12).out.startswith("BROKEN: ")
 
 
 def test_a_proof_needs_somebody_to_believe(tmp_path: Path) -> None:
