@@ -1,16 +1,18 @@
 """How long it takes to verify a record, beside what no verifier of it could leave out.
 
-The record is real: calls of one run, appended in batches, with a seal every 256 entries. In turns:
+The record is real: calls of one run in lines of 2 KB on average, sealed every 256 entries, in one pack. Each
+call's request names the rules that judged it, which makes it long. Measured in turns, in the same run:
 
-    hash every line     SHA-256 of what is there: the floor of checking the chain
-    check signatures    Ed25519 over every line: the floor of checking the signatures
-    structure           the verifier with signatures taken as good: forms, links, key rules, seals, sequence
-    whole               what ``agentgov verify`` runs, without looking for objects and payloads
+    read and hash       every object through git, checked by its name, and every line: the floor of structure
+    check signatures    Ed25519 over a sample of the lines, on one core: the floor of checking them all
+    structure           ``verify --structure --jobs 1``, pinned to one core, git with it
+    every signature     ``verify --jobs 2``, as the command runs it, without looking for objects and payloads
+    incremental         the same, going on from a verification of all but the last seal
 
-The budgets are for 1,000,000 entries. What is printed for them is this record's time per entry times a
-million, on one core: measured over two sizes, so that growth that is not linear shows.
+Seconds are wall time; on a busy machine CPU time, which stands beside it, says more. Memory is the largest of
+this process and of each of its children.
 
-    python -m bench.verify [--entries 20000] [--rounds 5]
+    python -m bench.verify [--entries 1000000] [--line-bytes 2000] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -18,141 +20,157 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import resource
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
-from agentgov.clock import SystemClock
-from agentgov.git import Repository, discover
-from agentgov.ids import RunId
-from agentgov.layout import StateHome
-from agentgov.ledger.entry import PAYLOAD_TYPE, Draft, SignedEntry
+from agentgov.git import discover
+from agentgov.ledger.entry import PAYLOAD_TYPE
 from agentgov.ledger.signing import PrivateKey, pae, verify_ed25519
-from agentgov.ledger.stream import Stream
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_report import Report
-from agentgov.ledger.verify_source import RepositorySource, local_trust
-from bench._common import alternate, git, is_quick, median, print_budget, print_machine, print_times, timed
+from agentgov.ledger.verify_resume import Resume
+from agentgov.ledger.verify_source import RepositorySource, Trust
+from bench._common import git, is_quick, print_budget, print_machine
+from bench._ledger import LongRecord, make_long_record
 
-RUN = RunId("7kq2f")
-HASH = "a" * 64
-SEAL_ENTRIES = 256
-STRUCTURE_SECONDS, WHOLE_SECONDS = 12.0, 45.0
-LINES, SIGNATURES, STRUCTURE, WHOLE = "hash every line", "check signatures", "structure", "whole"
-
-
-def tree(number: int) -> str:
-    """Return a made-up tree id."""
-    return f"{number:040x}"
+STRUCTURE_SECONDS, WHOLE_SECONDS, MEMORY_MB = 12.0, 45.0, 300.0
+MILLION = 1_000_000
+SAMPLE = 4000
 
 
-def call(n: int) -> list[Draft]:
-    """Return a call that changes something: its request and its result."""
-    common: dict[str, Any] = {"n": n, "from": tree(n), "how": "incremental"}
-    verdict = {"decision": "allow", "policy": HASH, "rules": []}
-    request = {"actor": 0, "args": HASH, "changes": None, "open": [], "tool": "Bash", "tree": tree(n)}
-    result = {"changes": HASH, "open": [n], "output": HASH, "status": "ok", "took_us": 5, "tree": tree(n + 1)}
-    return [
-        Draft("call.request", RUN, {**common, **request, "verdict": verdict}),
-        Draft("call.result", RUN, {**common, **result}),
-    ]
+@dataclass(frozen=True)
+class Took:
+    """What one measurement took, in seconds."""
+
+    wall: float
+    cpu: float
 
 
-def start(base: str) -> Draft:
-    """Return a run's first entry."""
-    capture = {"hooks": True, "gateway": "off", "files": "watch", "ledger": "open", "keys": "open"}
-    body = {
-        "agent": "bench",
-        "agent_version": "1",
-        "base": base,
-        "capture": {**capture, "sandbox": "none"},
-        "how": "full",
-        "intent": None,
-        "policy": HASH,
-        "start": HASH,
-        "tree": tree(1),
-        "workspace": "in-place",
-    }
-    return Draft("run.start", RUN, body)
+def timed(action: Callable[[], object]) -> Took:
+    """Measure wall and CPU time, children that ended included."""
+    before, began = os.times(), time.perf_counter()
+    action()
+    after, ended = os.times(), time.perf_counter()
+    return Took(ended - began, sum(after[:4]) - sum(before[:4]))
 
 
-def make_record(repo: Repository, state: StateHome, entries: int) -> None:
-    """Append a run of about `entries` entries, sealed as it goes and at its end."""
-    with Stream.open(repo, state, clock=SystemClock(), random=os.urandom) as stream:
-        signer = stream.delegate(RUN)
-        stream.append([start(repo.require_head_commit())], signer)
-        last = max(1, entries // 2)
-        for first in range(1, last + 1, SEAL_ENTRIES // 2):
-            numbers = range(first, min(first + SEAL_ENTRIES // 2, last + 1))
-            stream.append([draft for n in numbers for draft in call(n)], signer)
-            stream.seal()
-        end = {"state": "finished", "exit": 0, "ended": 0, "from": tree(last + 1), "tree": tree(last + 1)}
-        stream.append([Draft("run.end", RUN, {**end, "how": "full", "open": [], "changes": None})], signer)
-        stream.end_key(signer)
-        stream.seal()
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let this process and its children run on one core only."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
-def verified(repo: Repository, state: StateHome) -> Report:
-    """Verify the record; stop when the bench itself made something that does not hold."""
-    trust = local_trust(repo, state)
-    report = verify_ledger(RepositorySource(repo, known_stream_id=trust.stream_id), trust=trust)
-    if report.findings:
-        raise SystemExit(f"the record does not hold: {report.findings[0].why}")
-    return report
+class Bench:
+    """One record and what is measured on it."""
 
+    def __init__(self, root: Path, record: LongRecord) -> None:
+        self._repo = discover(root, bare_ok=True)
+        self._record = record
 
-def structure(repo: Repository, state: StateHome) -> Report:
-    """Verify with every signature of an entry taken as good."""
-    # A plain function: a mock's own bookkeeping would be a third of what is measured.
-    with mock.patch("agentgov.ledger.keyring.verify_signature", new=_take_as_good):
-        return verified(repo, state)
+    def verify(self, *, structure: bool = False, jobs: int = 1, since: Resume | None = None) -> Report:
+        """Verify; stop when the bench itself made something that does not hold."""
+        report = verify_ledger(
+            self._source(),
+            trust=Trust(public_key=self._record.public_key),
+            structure=structure,
+            jobs=jobs,
+            since=since,
+            # The bench's run has no end: somebody records it.
+            is_live=lambda run: True,
+        )
+        if report.findings or report.entries != self._record.entries:
+            raise SystemExit(f"the record does not hold: {report.findings[:1]}")
+        return report
 
+    def read_and_hash(self) -> None:
+        """Read every object, checked against its name, and hash every line: what cannot be left out."""
+        for seal in self._source().seals():
+            for line in seal.lines():
+                hashlib.sha256(b"\0" + line).digest()
 
-def _take_as_good(*_args: object, **_names: object) -> None: ...
+    def check_signatures(self) -> Took:
+        """Check a sample on one core, and scale it to all entries."""
+        private = PrivateKey(bytes(range(32)))
+        messages = [pae(PAYLOAD_TYPE, line) for line in next(iter(self._source().seals())).lines()]
+        pairs = [(message, private.sign(message)) for message in messages]
+        times = max(1, SAMPLE // len(pairs))
 
-
-def measure(folder: Path, entries: int, rounds: int) -> dict[str, list[float]]:
-    """Make a record and time each part of checking it."""
-    root = folder / f"repo{entries}"
-    root.mkdir()
-    git(root, "init", "-q", "-b", "main")
-    who = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
-    git(root, *who, "commit", "-q", "--allow-empty", "-m", "base")
-    repo, state = discover(root), StateHome(folder / f"state{entries}")
-    make_record(repo, state, entries)
-    with Stream.open(repo, state, clock=SystemClock(), random=os.urandom, create=False) as stream:
-        signed: Sequence[SignedEntry] = list(stream.entries())
-    # Any key does for the cost; the verifier's own run over the record uses the real ones.
-    private = PrivateKey(os.urandom(32))
-    pairs = [
-        (message, private.sign(message))
-        for item in signed[:2000]
-        for message in [pae(PAYLOAD_TYPE, item.line)]
-    ]
-
-    def hash_lines() -> None:
-        for item in signed:
-            hashlib.sha256(b"\0" + item.line).digest()
-
-    def check_signatures() -> float:
         def check() -> None:
-            for message, signature in pairs:
-                verify_ed25519(private.public_key, signature, message)
+            for _ in range(times):
+                for message, signature in pairs:
+                    verify_ed25519(private.public_key, signature, message)
 
-        return timed(check) * len(signed) / len(pairs)
+        took, share = timed(check), self._record.entries / (times * len(pairs))
+        return Took(took.wall * share, took.cpu * share)
 
-    sides: dict[str, Callable[[], float]] = {
-        LINES: lambda: timed(hash_lines),
-        SIGNATURES: check_signatures,
-        STRUCTURE: lambda: timed(lambda: structure(repo, state)),
-        WHOLE: lambda: timed(lambda: verified(repo, state)),
-    }
-    times = alternate(rounds, sides)
-    print_times(f"a record of {len(signed):,} entries", times, SIGNATURES)
-    return {name: [value / len(signed) for value in values] for name, values in times.items()}
+    def all_but_the_last_seal(self) -> Resume:
+        """Return where a verification ended before the newest seal was made."""
+        newest = self._repo.ref(f"refs/agentgov/ledger/{self._record.stream_id}")
+        parent = self._repo.resolve(f"{newest}^")
+        source = RepositorySource(self._repo, stream_id=self._record.stream_id, tip=parent)
+        report = verify_ledger(
+            source, trust=Trust(public_key=self._record.public_key), jobs=2, is_live=lambda run: True
+        )
+        if report.reached is None:
+            raise SystemExit("a verification that held is not remembered")
+        return report.reached
+
+    def _source(self) -> RepositorySource:
+        return RepositorySource(self._repo, stream_id=self._record.stream_id)
+
+
+def show(what: str, took: Took, floor: Took | None) -> None:
+    """Print one line."""
+    ratio = "" if floor is None else f"{took.cpu / floor.cpu:>8.2f}"
+    print(f"  {what:34}{took.wall:>10.2f}{took.cpu:>10.2f}{ratio}", flush=True)
+
+
+def peak_mb() -> float:
+    """The largest memory of this process, and of any child that ended."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024
+
+
+def measure(root: Path, entries: int, line_bytes: int) -> None:
+    """Make a record and print what checking it takes."""
+    git(root, "init", "-q", "--bare")
+    record = make_long_record(root, entries, line_bytes=line_bytes)
+    bench = Bench(root, record)
+    memory = peak_mb()
+    packed = sum(path.stat().st_size for path in root.rglob("*.pack"))
+    print(
+        f"\n{entries:,} entries, {record.size_bytes / entries:,.0f} bytes each, "
+        f"{packed / 2**20:,.0f} MiB packed\n  {'':34}{'wall s':>10}{'CPU s':>10}{'ratio':>8}"
+    )
+    with one_core():
+        floor = timed(bench.read_and_hash)
+        show("read and hash", floor, None)
+        structure = timed(lambda: bench.verify(structure=True))
+        show("structure, one core", structure, floor)
+    signatures = bench.check_signatures()
+    show("check signatures, one core", signatures, None)
+    whole = timed(lambda: bench.verify(jobs=2))
+    show("every signature, two cores", whole, signatures)
+    since = bench.all_but_the_last_seal()
+    again = timed(lambda: bench.verify(jobs=2, since=since))
+    show("incremental, one seal", again, None)
+    print(f"  memory: {peak_mb():,.0f} MB at most, {memory:,.0f} MB before anything was verified")
+    scale = MILLION / entries
+    said = "" if entries == MILLION else ", extrapolated"
+    print_budget(f"structure, 1,000,000 entries{said}:", structure.wall * scale, STRUCTURE_SECONDS, "s")
+    print_budget(f"every signature, 1,000,000 entries{said}:", whole.wall * scale, WHOLE_SECONDS, "s")
+    print_budget("memory:", peak_mb(), MEMORY_MB, "MB")
 
 
 def main() -> None:
@@ -160,18 +178,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--entries", type=int, default=2_000 if is_quick() else 20_000)
-    parser.add_argument("--rounds", type=int, default=3 if is_quick() else 5)
+    parser.add_argument("--entries", type=int, default=5_000 if is_quick() else 100_000)
+    parser.add_argument("--line-bytes", type=int, default=2_000)
+    parser.add_argument("--keep", type=Path, help="make the record here, and leave it")
     args = parser.parse_args()
     print_machine()
+    if args.keep is not None:
+        args.keep.mkdir(parents=True)
+        measure(args.keep, args.entries, args.line_bytes)
+        return
     with tempfile.TemporaryDirectory(prefix="agv-") as name:
-        measure(Path(name), args.entries // 4, args.rounds)
-        each = measure(Path(name), args.entries, args.rounds)
-    # Milliseconds per entry are kiloseconds per million.
-    for what, most in ((STRUCTURE, STRUCTURE_SECONDS), (WHOLE, WHOLE_SECONDS)):
-        print_budget(
-            f"{what}, 1,000,000 entries, one core, extrapolated:", median(each[what]) * 1000, most, "s"
-        )
+        measure(Path(name), args.entries, args.line_bytes)
     sys.stdout.flush()
 
 
