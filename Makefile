@@ -65,7 +65,7 @@ test-agents: $(STAMP) agents
 	$(BIN)/python -m pytest -q -m agents tests/agents
 
 bench: $(STAMP)
-	@set -eu; for bench in append hooks recorder search snapshots startup storage verify; do \
+	@set -eu; for bench in append hooks recorder redaction search snapshots startup storage verify; do \
 		echo "== bench/$$bench.py"; $(BIN)/python -m "bench.$$bench"; \
 	done
 
