@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -163,8 +164,8 @@ def print_costs(title: str, found: dict[str, Cost]) -> None:
 
 def children_seconds() -> float:
     """Return the CPU time of all the git processes that have ended."""
-    used = os.times()
-    return used.children_user + used.children_system
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def seals(folder: Path, repo: Repository, state: StateHome, count: int) -> None:
