@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from agentgov.ids import RunId
 from agentgov.layout import StateHome
 from agentgov.ledger import erasure
 from tests.conftest import GitRunner, MakeRepo
-from tests.e2e.conftest import Cli, bash, write
+from tests.e2e.conftest import Cli, bash, demo, write
 from tests.support.running import Record
 from tests.support.traces import traces
 
@@ -199,6 +200,29 @@ def test_an_agent_cannot_erase_or_prune(agentgov: Cli, repo: Path) -> None:
     assert [(repo / name).read_text().strip() for name in ("code1", "code2")] == ["10", "10"]
     assert "AG0314" in (repo / "err1").read_text()
     assert traces(CANARY, _git_folder(repo))
+
+
+def test_a_call_of_a_run_that_goes_on_can_be_erased(agentgov: Cli, repo: Path, state_dir: Path) -> None:
+    steps = [bash(f"echo {CANARY}"), bash("touch here; until test -e go; do sleep 0.05; done; echo other")]
+    command = [sys.executable, "-m", "agentgov", "run", "--workspace", "in-place", *demo(repo, steps)]
+    with subprocess.Popen(command, cwd=repo, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            while not (repo / "here").exists():
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+            said = agentgov(repo, "redact", ":1", "--all-fields", "--reason", "x", "--yes", "--json").json
+            assert all(item["destroyed"] for item in said["erased"])
+            assert traces(CANARY, _git_folder(repo), state_dir) == []
+            due = agentgov(repo, "prune", "--older-than", "1d", "--dry-run", "--json").json
+            assert due["pruned"] == []
+        finally:
+            (repo / "go").touch()
+            process.communicate()
+        assert process.returncode == 0
+    shown = agentgov(repo, "show", f"{said['run']}:2").out
+    assert "other" in shown
+    assert traces(CANARY, _git_folder(repo), state_dir) == []
+    agentgov(repo, "verify")
 
 
 def _pass(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
