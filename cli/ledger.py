@@ -106,7 +106,7 @@ def _tell(session: Session, done: Succession, still_open: list[str]) -> None:
     out.line(f"  kept       {session.layout.root / 'earlier'}: what was not saved yet")
     for run in still_open:
         out.line(f"  open       {run}: its end could not be entered in the old record")
-    out.line("  stand      nobody stands behind the new key yet: agentgov keys trust, then approve or sync")
+    out.line("  signer     nobody stands behind the new key yet; the next agentgov approve does that")
     out.line("look: agentgov verify --all")
 
 

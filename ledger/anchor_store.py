@@ -176,7 +176,7 @@ def _add(repository: Repository, ref: str, files: Mapping[str, bytes], message: 
         oid = git.text("hash-object", "-w", "--stdin", input=content, config=_DURABLE)
         tree_lines.append(f"100644 blob {oid}\t{name}\n")
     tree = git.text("mktree", input="".join(tree_lines).encode(), config=_DURABLE)
-    person = {"NAME": "agentgov", "EMAIL": "agentgov@localhost", "DATE": f"{seconds} +0000"}
+    person = {"NAME": "agentgov", "EMAIL": "agentgov@localhost", "DATE": f"@{seconds} +0000"}
     env = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in person.items()}
     parents = () if parent is None else ("-p", parent)
     commit = git.text("commit-tree", tree, *parents, "-m", message, env=env, config=_DURABLE)
@@ -190,6 +190,6 @@ def _fetched_tip(repository: Repository, git: Git, ref: str) -> str | None:
     rest = ref.removeprefix("refs/agentgov/")
     listed = git.text(
         "for-each-ref", "--count=2", "--sort=-committerdate", "--format=%(objectname)",
-        f"refs/agentgov/remotes/*/{rest}",
+        f"refs/agentgov/remotes/**/{rest}",
     ).split()  # fmt: skip
     return listed[0] if listed else None

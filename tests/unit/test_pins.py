@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentgov.errors import BrokenRecordError
-from agentgov.ledger.pins import Pin, advance_pin, parse_pin, pin_path, read_pin, verify_pin
+from agentgov.ledger.pins import Pin, advance_pin, forget_pin, parse_pin, pin_path, read_pin, verify_pin
 
 PIN = Pin("agentgov/" + "0" * 32, "1" * 64, 5, "2" * 64, "3" * 64, 7)
 
@@ -73,3 +73,35 @@ def test_what_cannot_be_read_is_never_taken_for_no_pin(tmp_path: Path, raw: byte
     with pytest.raises(BrokenRecordError):
         advance_pin(path, PIN)
     assert path.read_bytes() == raw
+
+
+def test_a_forgotten_pin_is_written_down_and_gone(tmp_path: Path) -> None:
+    path = pin_path(tmp_path, "a" * 32)
+    advance_pin(path, PIN)
+    forgotten = forget_pin(tmp_path, "a" * 32, 7)
+    assert forgotten is not None
+    assert forgotten.pin == PIN
+    assert read_pin(path) is None
+    assert forgotten.list_file.read_text() == f"7 {'a' * 32} {PIN.size} {PIN.root}\n"
+    assert forget_pin(tmp_path, "a" * 32, 8) is None
+
+
+def test_a_pin_that_cannot_be_read_can_be_forgotten(tmp_path: Path) -> None:
+    path = pin_path(tmp_path, "a" * 32)
+    path.write_bytes(b"nonsense")
+    forgotten = forget_pin(tmp_path, "a" * 32, 7)
+    assert forgotten is not None
+    assert forgotten.pin is None
+    assert "unreadable" in forgotten.list_file.read_text()
+    assert not path.exists()
+
+
+def test_nothing_is_forgotten_that_could_not_be_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pin_path(tmp_path, "a" * 32)
+    advance_pin(path, PIN)
+    (tmp_path / "forgotten").mkdir()
+    with pytest.raises(IsADirectoryError):
+        forget_pin(tmp_path, "a" * 32, 7)
+    assert read_pin(path) == PIN
