@@ -93,9 +93,8 @@ def test_an_earlier_records_content_goes_whole_or_waits() -> None:
 
 def test_a_tombstone_of_one_class_or_run_covers_no_other() -> None:
     entries = [output(5, 10, 1), output(6, 10, 2, run=OTHER), entry(7, "actor.seen", 10, who=digest(3))]
-    entries.append(
-        entry(8, "payload.pruned", NOW, before=8, cause="retention", count=1, **{"class": "output"})
-    )
+    body: dict[str, Any] = {"before": 8, "cause": "retention", "class": "output", "count": 1}
+    entries.append(entry(8, "payload.pruned", NOW, **body))
     assert gone_by_record(lambda: entries) == {RUN: {digest(1)}}
 
 
