@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,10 +350,11 @@ def test_open_runs_of_whoever_leaves_are_listed(
         cwd=repo,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=(repo.parent / "said").open("wb"),
     )
     try:
-        wait_for(lambda: len(live_keys(agentgov, repo)) == 1 and "running" in agentgov(repo, "log").out)
+        wait_for(lambda: len(live_keys(agentgov, repo)) == 1, started, repo.parent / "said")
+        wait_for(lambda: "running" in agentgov(repo, "log").out, started, repo.parent / "said")
         (live,) = live_keys(agentgov, repo)
         git(repo, "config", "user.email", "alice@example.org")
         assert agentgov(repo, "keys", "rotate", code=15).err.startswith("error[AG0325]")
@@ -369,14 +371,11 @@ def live_keys(agentgov: Cli, repo: Path) -> list[Any]:
     return [key for key in said.json["session_keys"] if key["live"]] if said.code == 0 else []
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    import time
-
-    for _ in range(600):
-        if condition():
-            return
+def wait_for(condition: Callable[[], bool], started: subprocess.Popen[bytes], said: Path) -> None:
+    """Wait for what must come while a process lives; its own words are the failure's."""
+    while not condition():
+        assert started.poll() is None, said.read_text()
         time.sleep(0.05)
-    raise AssertionError("it did not happen within 30 s")
 
 
 def test_a_rotated_record_goes_on_under_a_new_key_and_is_endorsed_anew(
