@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from agentgov.errors import BrokenRecordError, IncompleteError
 from agentgov.files import open_private_dir
+from agentgov.ledger.pack_index import PackedNames
 from agentgov.rollback import refs
 from agentgov.rollback.durable import TemporaryFiles, fsync_paths, start_writeback, syncfs
 from agentgov.rollback.treeform import (
@@ -75,6 +76,7 @@ class ObjectStore:
         self._trees: OrderedDict[str, Tree] = OrderedDict()
         self._cat: CatFile | None = None
         self._temporary = TemporaryFiles(self._objects[:-1])
+        self._packed = PackedNames(store_dir / "objects", len(self.empty_tree) // 2)
         self._depth = 0
         self._pending: dict[str, bytes] = {}
 
@@ -212,9 +214,9 @@ class ObjectStore:
             return True
         return True
 
-    def has_loose(self, oid: str) -> bool:
-        """Whether this store itself holds the object as a loose file; freshens it."""
-        return self._is_here(oid)
+    def holds(self, oid: str) -> bool:
+        """Whether this store itself holds the object, loose or packed; freshens a loose one."""
+        return self._is_here(oid) or oid in self._packed
 
     def _put(self, oid: str, parts: list[bytes]) -> None:
         fd, temporary = self._temporary.take()

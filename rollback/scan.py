@@ -342,7 +342,7 @@ class Scanner:
         if record is None or not record.startswith(signature(st)) or is_racy(record):
             return None
         oid = record[len(signature(st)) + 1 :].hex()
-        return record if oid in self._known or self._store.has_loose(oid) else None
+        return record if oid in self._known or self._store.holds(oid) else None
 
     def _read(self, node: DirNode, fd: int, folder: bytes, name: bytes, st: os.stat_result) -> bytes | None:
         """Return a new record, or None when the old one, if any, has to stay."""

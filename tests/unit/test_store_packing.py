@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentgov.errors import AgentgovError
 from agentgov.files import FileLock
 from agentgov.git import Git, Repository, discover
 from agentgov.ledger.object_removal import OwnObjects
+from agentgov.ledger.pack_index import _Names
 from agentgov.ledger.packing import PACKS_PER_LEVEL, PackMerger
 from agentgov.ledger.store_packing import pack_store
 from agentgov.rollback.objects import ObjectStore
@@ -132,3 +135,40 @@ def test_large_objects_and_a_store_that_is_not_there_are_left_alone(
     assert made.pack() == 0
     made.check()
     assert pack_store(tmp_path / "none", tmp_path / "lock", "sha1") == 0
+
+
+def test_the_store_knows_what_it_holds_loose_packed_and_not_at_all(
+    store: Callable[[], Store], git: GitRunner
+) -> None:
+    made = store()
+    made.write(300)
+    borrowed = git(made.repository.common_dir, "rev-parse", "HEAD^{tree}")
+    assert all(made.objects.holds(oid) for oid in made.written)
+    made.pack()
+    assert all(made.objects.holds(oid) for oid in made.written)
+    assert not made.objects.holds("0" * 40)
+    assert not made.objects.holds("f" * 40)
+    assert not made.objects.holds(borrowed)
+    victim = next(iter(made.written))
+    OwnObjects(made.layout.store, "sha1").remove([victim])
+    assert not made.objects.holds(victim)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xfftOc\x00\x00\x00\x02", b"\xfftOc\x00\x00\x00\x02" + b"\xff" * 2000, b"x" * 3000]
+)
+def test_an_index_in_another_form_holds_nothing(store: Callable[[], Store], raw: bytes) -> None:
+    made = store()
+    made.write(3)
+    (made.layout.store / "objects/pack" / f"pack-{'0' * 40}.idx").write_bytes(raw)
+    assert not made.objects.holds("f" * 40)
+    assert all(made.objects.holds(oid) for oid in made.written)
+
+
+@given(st.sets(st.binary(min_size=20, max_size=20), max_size=60), st.binary(min_size=20, max_size=20))
+def test_a_name_is_found_exactly_when_it_is_in_the_index(names: set[bytes], other: bytes) -> None:
+    listed = _Names(b"".join(sorted(names)), 20)
+    assert all(name in listed for name in names)
+    assert (other in listed) == (other in names)
+    assert list(listed) == sorted(names)
+    assert listed[:3] == sorted(names)[:3]
