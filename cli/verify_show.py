@@ -74,7 +74,10 @@ def show_report(out: Screen, report: Report) -> None:
 def hints(report: Report) -> list[str]:
     """What to do next, when a report is not good."""
     if report.broken_at is not None:
-        return ["compare with another copy of this repository; do not run agents here until it is clear"]
+        return [
+            "compare with another copy: agentgov verify --against REMOTE|FILE",
+            "to go on here, when it is clear what happened: agentgov ledger restart",
+        ]
     if report.exit_code is ExitCode.UNTRUSTED:
         return ["say whom you trust: agentgov verify --trust FILE"]
     return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 
 from agentgov.errors import BrokenRecordError
@@ -45,22 +46,23 @@ class RawRecord:
 
 
 def read_continued(repository: Repository) -> Iterator[SignedEntry]:
-    """Return the entries of this clone's stream, after the sealed ones of the streams it continues.
+    """Return the entries of this clone's stream, after those of the streams it continues.
 
-    A moved or copied clone starts a new stream; the runs of the old one are still to be read.
+    A moved or copied clone starts a new stream, as does one whose record could not go on; the runs of the old
+    one are still to be read, up to the entry that the new one names. What was not sealed lies set aside.
 
     Raises:
         IncompleteError, BrokenRecordError: As `Reader.entries`.
     """
     own = read_stream_id(repository.layout.stream_file)
     if own is not None:
-        yield from _with_earlier(repository, own, frozenset(), sealed_only=False)
+        yield from _with_earlier(repository, own, frozenset(), None)
 
 
 def _with_earlier(
-    repository: Repository, stream_id: str, later: frozenset[str], *, sealed_only: bool
+    repository: Repository, stream_id: str, later: frozenset[str], size: int | None
 ) -> Iterator[SignedEntry]:
-    with Reader(repository, stream_id, sealed_only=sealed_only) as reader:
+    with Reader(repository, stream_id, sealed_only=size is not None, with_aside=True) as reader:
         entries = reader.entries()
         first = next(entries, None)
         if first is None:
@@ -70,9 +72,11 @@ def _with_earlier(
             earlier = str(continues["log"]).rpartition("/")[2]
             # What a stream says it continues is its writer's word: it must not lead in a circle.
             if earlier != stream_id and earlier not in later:
-                yield from _with_earlier(repository, earlier, later | {stream_id}, sealed_only=True)
+                named = int(continues["size"])
+                yield from _with_earlier(repository, earlier, later | {stream_id}, named)
         yield first
-        yield from entries
+        # What follows the entry that was named was not relied on, and may be anything.
+        yield from entries if size is None else islice(entries, size - 1)
 
 
 class Reader:
@@ -82,10 +86,22 @@ class Reader:
         repository: Where it lies.
         stream_id: Which stream.
         sealed_only: Read what is sealed; the unsealed part in this clone belongs to another stream.
+        with_aside: Then read also what of it was not sealed, if that lies set aside here.
     """
 
-    def __init__(self, repository: Repository, stream_id: str, *, sealed_only: bool = False) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        stream_id: str,
+        *,
+        sealed_only: bool = False,
+        with_aside: bool = False,
+    ) -> None:
         self._sealed_only = sealed_only
+        self._wal = repository.layout.wal
+        if sealed_only and with_aside:
+            self._wal = repository.layout.root / "earlier" / stream_id
+            self._sealed_only = False
         self._layout = repository.layout
         self.stream_id = stream_id
         self.origin = f"agentgov/{stream_id}"
@@ -108,12 +124,12 @@ class Reader:
             AgentgovError: AG0226, when it cannot be read; BrokenRecordError: AG0228, when the ref is no plain
                 one.
         """
-        if self._sealed_only or not self._layout.wal.is_dir():
+        if self._sealed_only or not self._wal.is_dir():
             return RawRecord(self.store.newest(), ())
         with DiskErrors(self._layout.root), held_for_reading(self._layout.lock):
             seal = self.store.newest()
             segments = []
-            for segment in list_segments(self._layout.wal):
+            for segment in list_segments(self._wal):
                 segments.append(RawSegment(segment.first, *split_torn(read_own_file(segment.path))))
         return RawRecord(seal, tuple(segments))
 
@@ -173,7 +189,7 @@ class Reader:
                 raise BrokenRecordError(
                     f"the record goes on at entry {segment.first} instead of {seq}",
                     id="AG0222",
-                    where=str(self._layout.wal),
+                    where=str(self._wal),
                 )
             for raw_record in segment.complete.split(b"\n")[:-1]:
                 yield parse_record(raw_record, seq=seq)

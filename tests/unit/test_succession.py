@@ -16,7 +16,7 @@ from agentgov.git import Repository, discover
 from agentgov.layout import StateHome
 from agentgov.ledger import succession
 from agentgov.ledger.keys import read_stream_id
-from agentgov.ledger.reader import Reader
+from agentgov.ledger.reader import Reader, read_continued
 from agentgov.ledger.stream import Stream
 from agentgov.ledger.succession import Succession, begin_successor, is_pending
 from agentgov.ledger.verify import verify_ledger
@@ -316,3 +316,22 @@ def test_a_stream_that_is_opened_after_a_crash_goes_on_with_the_new_record(
             begin()
     with Stream.open(repository, state, clock=FixedClock(10**15), random=os.urandom, create=False) as stream:
         assert stream.stream_id != old
+
+
+def test_what_was_not_saved_in_the_old_record_is_still_read_up_to_the_first_broken_line(
+    repository: Repository, state: StateHome, begin: Begin
+) -> None:
+    record(repository, state, sealed=2, unsealed=2)
+    newest = segments(repository)[-1]
+    newest.write_bytes(newest.read_bytes().rstrip(b"\0") + b"garbage\tAAAA\n")
+    done = begin()
+    read = [(signed.entry.log, signed.entry.seq) for signed in read_continued(repository)]
+    assert read == [(f"agentgov/{done.old}", seq) for seq in range(5)] + [(f"agentgov/{done.new}", 0)]
+
+
+def test_a_record_in_a_sha256_repository_is_succeeded(tmp_path: Path, state: StateHome, begin: Begin) -> None:
+    there = init(tmp_path / "sha256", "sha256")
+    record(there, state)
+    done = begin("rotated", where=there)
+    assert done.ended
+    assert verify(there, state).exit_code is ExitCode.OK
