@@ -260,23 +260,60 @@ def test_verify_against_a_remote_names_the_entry_at_which_two_copies_part(
     repo: Path, remote: Path, agentgov: Cli, git: GitRunner, tmp_path: Path
 ) -> None:
     # The whole machine was restored from an image: both go on with the same key.
-    home = Path.home()
-    image = tmp_path / "image"
-    shutil.copytree(home, image, symlinks=True)
-    shutil.copytree(repo, tmp_path / "repo.image", symlinks=True)
+    shutil.copytree(Path.home() / ".local", tmp_path / "image.local", symlinks=True)
+    shutil.copytree(repo / ".git", tmp_path / "image.git", symlinks=True)
     size = agentgov(repo, "verify", "--json").json["entries"]
     agentgov.shell(repo, "echo one way >> a.txt")
     push(repo, git)
-    for path in (repo / ".git").iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.copytree(tmp_path / "repo.image/.git", repo / ".git", symlinks=True, dirs_exist_ok=True)
-    shutil.rmtree(home / ".local")
-    shutil.copytree(image / ".local", home / ".local", symlinks=True)
+    restore(repo, tmp_path)
     agentgov.shell(repo, "echo another way >> a.txt")
     report = agentgov(repo, "verify", "--against", "origin", "--json", code=12).json
     (fork, *_) = [finding for finding in report["findings"] if finding["code"] == "fork"]
     assert fork["seq"] == size
     assert f"part at entry {size}" in fork["why"]
+
+
+def test_verify_against_a_remote_that_has_more_names_what_is_missing_here(
+    repo: Path, remote: Path, agentgov: Cli, git: GitRunner, tmp_path: Path
+) -> None:
+    shutil.copytree(Path.home() / ".local", tmp_path / "image.local", symlinks=True)
+    shutil.copytree(repo / ".git", tmp_path / "image.git", symlinks=True)
+    size = agentgov(repo, "verify", "--json").json["entries"]
+    agentgov.shell(repo, "echo more >> a.txt")
+    push(repo, git)
+    restore(repo, tmp_path)
+    report = agentgov(repo, "verify", "--against", "origin", "--json", code=12).json
+    (short, *_) = [finding for finding in report["findings"] if finding["code"] == "shorter"]
+    assert short["seq"] == size
+    assert "seen by origin and missing here" in short["why"]
+
+
+def restore(repo: Path, folder: Path) -> None:
+    """Put an earlier image of the machine back, as a backup does: same places, earlier content."""
+    for path in (repo / ".git").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(folder / "image.git", repo / ".git", symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(Path.home() / ".local")
+    shutil.copytree(folder / "image.local", Path.home() / ".local", symlinks=True)
+
+
+def test_a_restored_clone_that_sees_what_it_lost_begins_anew(
+    repo: Path, remote: Path, agentgov: Cli, git: GitRunner, tmp_path: Path
+) -> None:
+    # The backup holds the repository, not the state folder: what was seen since is remembered there.
+    shutil.copytree(repo / ".git", tmp_path / "image.git", symlinks=True)
+    agentgov.shell(repo, "echo more >> a.txt")
+    agentgov(repo, "verify")
+    for path in (repo / ".git").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(tmp_path / "image.git", repo / ".git", symlinks=True, dirs_exist_ok=True)
+    agentgov(repo, "verify", code=12)
+    said = agentgov(repo, "ledger", "restart", "--yes", "--json").json
+    assert (said["ended"], said["hindrance"]["id"]) == (False, "AG0230")
+    agentgov(repo, "verify")
+    agentgov.shell(repo, "echo on >> a.txt")
+    # The old one stays what it is: shorter than it was seen.
+    agentgov(repo, "verify", "--all", code=12)
 
 
 def test_verify_against_a_remote_that_was_cut_back_says_so(
