@@ -276,9 +276,8 @@ def _backdate(scene: Scene) -> MemorySource:
 
 
 def _call_with_the_log_key(scene: Scene) -> MemorySource:
-    request = next(
-        parse_entry(pair[0]) for part in pairs_of(scene.source()) for pair in part if _is_request(pair)
-    )
+    entries = [parse_entry(line) for part in pairs_of(scene.source()) for line, _ in part]
+    request = next(entry for entry in entries if entry.kind == "call.request")
     return _append(scene, kind="call.request", run=LIVE, body=request.body)
 
 
