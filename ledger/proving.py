@@ -32,6 +32,7 @@ from agentgov.ledger.people import People
 from agentgov.ledger.proof_extra import Included, ProofExtra, ProvenPayload
 from agentgov.ledger.proof_trust import ProofTrust
 from agentgov.ledger.proof_verify import verify_proof
+from agentgov.ledger.records import find_records
 from agentgov.ledger.seal import Seal, SealStore
 from agentgov.ledger.tlog_policy import Policy
 from agentgov.ledger.tlog_proof import TlogProof
@@ -58,7 +59,7 @@ class SealedTree:
     Use it as a context manager, or close it.
 
     Args:
-        repository: Where the record lies.
+        repository: Where the record lies: as its own, fetched from a remote, or kept in an archive.
         stream_id: Which record.
 
     Raises:
@@ -71,7 +72,7 @@ class SealedTree:
         self.origin = f"agentgov/{stream_id}"
         self._store = SealStore(self._git, stream_id, repository.object_format)
         self._read_seals: dict[int, _ReadSeal] = {}
-        tip = self._store.newest()
+        tip = self._store.newest() or _elsewhere(repository, stream_id)
         if tip is None:
             raise IncompleteError("nothing of this record is saved here", id="AG0415", where=self._store.ref)
         self._commits, self._sizes = self._walk(tip)
@@ -209,6 +210,12 @@ class SealedTree:
                 frontier.append(leaf)
             place += len(leaves)
         return frontier.root()
+
+
+def _elsewhere(repository: Repository, stream_id: str) -> str | None:
+    """The newest seal of a record that is not this clone's own; what it holds is checked as any other."""
+    places = find_records(repository, problems=[])
+    return next((place.tip for place in places if place.stream_id == stream_id), None)
 
 
 def make_proof(

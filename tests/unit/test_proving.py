@@ -191,6 +191,19 @@ def test_an_entry_signed_by_a_key_that_may_not_sign_it_is_refused(record: Prepar
         verify_proof(raw, trust_in_log(record))
 
 
+def test_a_key_that_signed_none_of_its_entries_is_refused(record: Prepared) -> None:
+    with tree_of(record) as tree:
+        proof = make_proof(tree, discover(record.repo), 0)
+    other = prove_call(record)
+    assert proof.extra is not None
+    assert other.extra is not None
+    keys = parse_extra(other.extra).keys
+    raw = replace(proof, extra=replace(parse_extra(proof.extra), keys=keys).to_bytes()).to_bytes()
+    with pytest.raises(AgentgovError) as error:
+        verify_proof(raw, trust_in_log(record))
+    assert error.value.id == "AG0405"
+
+
 def test_a_proof_without_an_entry_is_incomplete(record: Prepared) -> None:
     with pytest.raises(IncompleteError) as error:
         verify_proof(replace(prove_call(record), extra=None).to_bytes(), trust_in_log(record))
@@ -452,6 +465,18 @@ def test_a_missing_beginning_is_incomplete(record: Prepared, tmp_path: Path, git
     git(shallow, "fetch", "-q", "--depth=1", f"file://{record.repo}", f"{ref}:{ref}")
     with pytest.raises(IncompleteError):
         SealedTree(discover(shallow, bare_ok=True), record.stream_id)
+
+
+def test_an_entry_of_a_fetched_record_is_proven_too(record: Prepared, tmp_path: Path, git: GitRunner) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(record.repo), str(clone))
+    ref = f"ledger/{record.stream_id}"
+    git(clone, "fetch", "-q", "origin", f"refs/agentgov/{ref}:refs/agentgov/remotes/origin/{ref}")
+    index, related = call_entries(record)
+    repository = discover(clone)
+    with SealedTree(repository, record.stream_id) as tree:
+        raw = make_proof(tree, repository, index, related=related).to_bytes()
+    assert verify_proof(raw, trust_in_log(record)).by_log
 
 
 def test_an_entry_that_is_not_saved_or_not_there_is_named(record: Prepared) -> None:
