@@ -124,7 +124,9 @@ def _reach(session: Session, plan: Plan) -> None:
     now = session.clock.now_us()
     if plan.sent:
         for remote, ts_us in plan.sent[:_SHOWN]:
-            out.line(f"  sent       to {remote}, {ago(ts_us, now)}: ask who keeps that copy to remove it")
+            out.line(f"  sent       to {remote}, {ago(ts_us, now)}: it is still there; remove it there with")
+            for ref in _refs_there(plan):
+                out.line(f"             git push {remote} :{ref}")
     else:
         out.line("  sent       never, from this machine")
     for copy in plan.copies.found[:_SHOWN]:
@@ -137,6 +139,12 @@ def _reach(session: Session, plan: Plan) -> None:
     for commit in plan.merges:
         out.line(f"  merge      the message of {commit[:12]} has the intent: it stays")
     out.line("  not        other clones, backups, the agent's own transcript, what a terminal showed")
+
+
+def _refs_there(plan: Plan) -> list[str]:
+    """What holds such payloads at a remote (docs/format.md)."""
+    places = {(target.item.log.rpartition("/")[2], target.item.cls) for target in plan.targets}
+    return [f"refs/agentgov/payloads/{stream}/{plan.run}/{cls}" for stream, cls in sorted(places)]
 
 
 def _report(session: Session, plan: Plan, removed: Removed) -> None:

@@ -108,6 +108,30 @@ def test_a_run_of_an_earlier_record_can_be_erased_and_pruned(
     agentgov(repo, "verify", "--all")
 
 
+def test_what_was_sent_is_named_and_can_be_removed_there(
+    agentgov: Cli, repo: Path, git: GitRunner, tmp_path: Path
+) -> None:
+    (repo / ".agentgov.toml").write_text('[sync]\nremote = "origin"\nclasses = ["changes", "output"]\n')
+    git(repo, "add", ".agentgov.toml")
+    git(repo, "commit", "-q", "-m", "send what calls print")
+    up = tmp_path / "up.git"
+    git(tmp_path, "init", "-q", "--bare", str(up))
+    git(repo, "remote", "add", "origin", str(up))
+    git(repo, "push", "-q", "origin", "main")
+    run = _play(agentgov, repo)
+    agentgov(repo, "sync", "--yes")
+    assert traces(CANARY, up)
+    said = agentgov(repo, "redact", f"{run}:1", "--field", "output", "--reason", "x", "--yes").err
+    assert f"sent       to {up}" in said
+    command = next(line.split() for line in said.splitlines() if "git push" in line)
+    git(repo, *command[1:])
+    git(up, "gc", "-q", "--prune=now")
+    assert traces(CANARY, up) == []
+    agentgov(repo, "sync", "--yes")
+    assert traces(CANARY, up) == []
+    assert command[-1][1:] in git(up, "for-each-ref", "--format=%(refname)").split()
+
+
 def test_an_erased_intent_is_not_shown_as_none_given(agentgov: Cli, repo: Path) -> None:
     run = agentgov.play(repo, [bash("true")], "--workspace", "in-place", "--intent", CANARY)
     agentgov(repo, "redact", run, "--field", "intent", "--reason", "x", "--yes")
