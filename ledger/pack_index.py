@@ -63,6 +63,8 @@ class _Names(Sequence[bytes]):
     def __getitem__(self, at: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(at, slice):
             return [self[place] for place in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
         return self._raw[at * self._width : (at + 1) * self._width]
 
     def __contains__(self, name: object) -> bool:
