@@ -164,7 +164,9 @@ class Session:
         """Close what a killed recorder or an erasure left open; say what became of a record that is gone."""
         from agentgov.harness.state import dead_runs
         from agentgov.ledger.erasure import is_unfinished
+        from agentgov.ledger.succession import resume
 
+        resume(self.repo, self.state, clock=self.clock)
         is_left = not self.layout.stream_file.exists() or dead_runs(self.layout) or is_unfinished(self.layout)
         if is_left and self.is_bound:
             _ = self.stream

@@ -10,6 +10,8 @@ import pytest
 from agentgov.git import discover
 from agentgov.harness.state import RunLock, RunState
 from agentgov.ids import RunId
+from agentgov.ledger import succession
+from agentgov.ledger.keys import KeyFolder
 from tests.conftest import GitRunner, MakeRepo
 from tests.e2e.conftest import Cli
 from tests.support.authority import Authority, make_authority
@@ -405,6 +407,23 @@ def test_restart_ends_a_record_that_holds(repo: Path, agentgov: Cli) -> None:
     assert (said["ended"], said["hindrance"], said["open_runs"]) == (True, None, [])
     report = agentgov(repo, "verify", "--all", "--json").json
     assert [record["broken_at"] for record in report["records"]] == [None, None]
+
+
+@pytest.mark.parametrize("looking", [("log", "--json"), ("verify",), ("show",), ("status",)])
+@pytest.mark.parametrize("step", ["bind", "_take_key"])
+def test_a_restart_that_was_killed_is_finished_by_the_next_command(
+    repo: Path, agentgov: Cli, monkeypatch: pytest.MonkeyPatch, looking: tuple[str, ...], step: str
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    old = stream_of(repo)
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyFolder if step == "bind" else succession, step, die)
+        agentgov(repo, "ledger", "restart", "--yes", code=130)
+    agentgov(repo, *looking)
+    assert stream_of(repo) != old
+    assert not list((Path.home() / ".local/state/agentgov/keys").glob("*/successor"))
 
 
 def test_restart_waits_for_a_run_to_end(repo: Path, agentgov: Cli) -> None:
