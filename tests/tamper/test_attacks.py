@@ -158,7 +158,7 @@ def test_an_entry_chained_again_without_its_key_is_found(prepared: Prepared) -> 
 
 def test_a_cut_unsealed_tail_is_open_and_incomplete(prepared: Prepared) -> None:
     segment = next(iter((prepared.repo / ".git/agentgov/wal").glob("0*19")))
-    lines = segment.read_bytes().splitlines(keepends=True)
+    lines = segment.read_bytes().rstrip(b"\x00").splitlines(keepends=True)
     for kept in range(len(lines) - 1):
         segment.write_bytes(b"".join(lines[:kept]))
         report = _verify(prepared)
@@ -323,7 +323,7 @@ def test_a_call_appended_with_the_log_key_is_refused(prepared: Prepared) -> None
     entry = replace(request, seq=last.seq + 1, prev=leaf_hash(last.line).hex(), key=0)
     record = encode_record(entry.line(), log_key(prepared).sign(pae(PAYLOAD_TYPE, entry.line())))
     segment = next(iter((prepared.repo / ".git/agentgov/wal").glob("0*19")))
-    segment.write_bytes(segment.read_bytes() + record)
+    segment.write_bytes(segment.read_bytes().rstrip(b"\x00") + record)
     report = _verify(prepared)
     assert (report.findings[0].code, report.findings[0].seq) == ("key", last.seq + 1)
 
