@@ -343,10 +343,20 @@ _EXPLAINED: Final = {
         "Those at hand were checked against their commitments; of the others only that they existed "
         "is known."
     ),
+    "approvals": "Each approval was signed by a person's SSH key over exactly what it approves.",
+    "erased": "The record says, signed, that these were destroyed; that they existed is all that is known.",
+    "let go": "The record says, signed, that content past its time was let go; the chain stays whole.",
+    "continues": "A moved clone or a new key begins a new record, which names the end of the one before.",
+    "copies": "Another copy of this record, or a head taken from one, says the same as far as it goes.",
+    "before": "An earlier verification on this machine read these, and remembered what it knew there.",
     "witness": (
-        "Nobody outside this machine has seen this record. Whoever holds its key could replace it whole."
+        "A witness signs a head only after it has seen that the record grew from the one it signed before. "
+        "Entries that none has seen could be replaced by whoever holds the record's key."
     ),
-    "time": ("Times are what this machine's clock said. They are no evidence of order; the numbers are."),
+    "time": (
+        "Times in entries are what this machine's clock said, and no evidence of order; the numbers are. A "
+        "time stamp of an outside authority shows that the entries below it existed by then."
+    ),
     "open": (
         "A run that has not ended may still write. If nobody records it, entries may have been cut off."
     ),

@@ -70,7 +70,7 @@ def test_the_report_is_versioned_json_and_has_an_explanation(prepared: Prepared)
     assert value["tail"] == {"unsealed": 5, "unwitnessed": 24, "untimestamped": 24}
     assert value["broken_at"] is None
     text = explain(report)
-    assert "Nobody outside this machine has seen this record" in text
+    assert "Entries that none has seen could be replaced" in text
     assert max(len(line) for line in text.splitlines()) <= 100
     assert "level 3 (pinned)" in text
 
