@@ -34,7 +34,6 @@ from agentgov.ledger.retention import Due, find_due
 from agentgov.ledger.stream import Stream
 from agentgov.ledger.sync_log import pushed
 from agentgov.report.facts import start_facts
-from agentgov.report.search_index import remove_index
 from agentgov.rollback.objects import ObjectStore
 
 
@@ -152,13 +151,20 @@ def erase(repo: Repository, stream: Stream, payloads: PayloadStore, plan: Plan, 
         payloads,
         [erasure.tombstone(item, why) for item in new],
         {plan.run: [target.item.digest for target in plan.targets]},
-        lambda: remove_index(repo.layout),
+        lambda: _forget_index(repo),
     )
 
 
 def finish(repo: Repository, payloads: PayloadStore) -> None:
     """Finish an erasure that a crash cut short, if there is one."""
-    erasure.finish(repo.layout, payloads, lambda: entries_of(repo), lambda: remove_index(repo.layout))
+    erasure.finish(repo.layout, payloads, lambda: entries_of(repo), lambda: _forget_index(repo))
+
+
+def _forget_index(repo: Repository) -> None:
+    # Imported here: nearly every command looks for an unfinished erasure, and few need the index.
+    from agentgov.report.search_index import remove_index
+
+    remove_index(repo.layout)
 
 
 def retention_of(repo: Repository, state: StateHome) -> RetentionTable:
@@ -211,5 +217,5 @@ def prune(
         payloads,
         [item.tombstone(cause) for item in due],
         gone,
-        lambda: remove_index(repo.layout),
+        lambda: _forget_index(repo),
     )

@@ -192,7 +192,7 @@ def test_an_erasure_that_was_cut_short_is_finished_by_the_next_command(
         elif at == "in the middle":
             patch.setattr("agentgov.ledger.payload_erase._remove_objects", die)
         else:
-            patch.setattr("agentgov.harness.erasing.remove_index", die)
+            patch.setattr("agentgov.report.search_index.remove_index", die)
         args = ["redact", f"{run}:1", "--all-fields", "--reason", "x", "--yes"]
         agentgov(repo, *args, code=130)
     assert erasure.is_unfinished(Record(repo, StateHome(state_dir)).repo.layout)
