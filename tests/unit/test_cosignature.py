@@ -89,6 +89,17 @@ def test_each_changed_byte_of_time_or_signature_is_refused() -> None:
         assert error.value.id == "AG0401"
 
 
+@pytest.mark.parametrize(("seconds", "holds"), [(0, True), (MAX_SECONDS, True), (MAX_SECONDS + 1, False)])
+def test_a_time_of_2_to_63_or_later_is_refused_though_it_was_signed(seconds: int, holds: bool) -> None:
+    blob = seconds.to_bytes(8, "big") + WITNESS.sign(cosigned_message(NOTE.text, seconds))
+    line = NoteSignature(KEY.name, KEY.key_id, blob)
+    if holds:
+        assert verify_cosignature(NOTE, line, KEY).seconds == seconds
+        return
+    with pytest.raises(BrokenRecordError):
+        verify_cosignature(NOTE, line, KEY)
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 63, 64, 71, 73, 2428])
 def test_a_cosignature_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(BrokenRecordError) as error:

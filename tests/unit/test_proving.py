@@ -204,6 +204,25 @@ def test_a_key_that_signed_none_of_its_entries_is_refused(record: Prepared) -> N
     assert error.value.id == "AG0405"
 
 
+def test_entries_of_another_call_are_not_about_this_one(record: Prepared) -> None:
+    index, _ = call_entries(record)
+    with tree_of(record) as tree:
+        others = [
+            signed.entry.seq
+            for signed in map(tree.record, range(index))
+            if signed.entry.kind != "log.genesis"
+        ]
+        later = next(
+            signed.entry.seq
+            for signed in map(tree.record, range(index + 1, tree.size))
+            if signed.entry.kind == "call.request"
+        )
+        for wrong in (others[0], later):
+            with pytest.raises(AgentgovError) as error:
+                make_proof(tree, discover(record.repo), index, related=[wrong])
+            assert error.value.id == "AG0405"
+
+
 def test_a_proof_without_an_entry_is_incomplete(record: Prepared) -> None:
     with pytest.raises(IncompleteError) as error:
         verify_proof(replace(prove_call(record), extra=None).to_bytes(), trust_in_log(record))
