@@ -15,7 +15,7 @@ from agentgov.clock import Clock, Random
 from agentgov.errors import AgentgovError, ExitCode
 from agentgov.git import discover
 from agentgov.layout import StateHome
-from agentgov.ledger.entry import Draft
+from agentgov.ledger.entry import Draft, Entry, parse_entry
 from agentgov.ledger.stream import Stream
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_evidence import Evidence
@@ -26,7 +26,8 @@ from agentgov.ledger.verify_resume import Resume, capture, read_resume, resume_p
 from agentgov.ledger.verify_signatures import Batch, Helpers, Nothing, first_wrong
 from agentgov.ledger.verify_source import RepositorySource, Trust
 from tests.conftest import MakeRepo
-from tests.support.ledgers import MACHINE, OTHER, MemorySource, Prepared, Writer, payload_store, prepare
+from tests.support.forger import lines_of, rewrite
+from tests.support.ledgers import MACHINE, OTHER, MemorySource, Prepared, Writer, payload_store, prepare, tree
 
 
 @pytest.fixture
@@ -79,6 +80,46 @@ def test_every_fault_is_named_as_one_by_one_however_many_processes_check(prepare
             assert report.findings[0] == exact
             assert report.exit_code is ExitCode.BROKEN
             assert report.entries == exact.seq
+
+
+_OTHER_VALUES: dict[str, list[Any]] = {
+    "actor": [1, 7],
+    "changes": [None, "c" * 64],
+    "from": [tree(1), tree(3), tree(77)],
+    "n": [1, 2, 3, 9],
+    "open": [[], [1], [1, 3], [2], [9]],
+    "tree": [tree(1), tree(3), tree(77)],
+    "decision": ["allow", "ask", "deny"],
+}
+
+
+def _changed(entry: Entry, name: str, value: Any) -> Entry:
+    if name == "decision":
+        return replace(entry, body={**entry.body, "verdict": {**entry.body["verdict"], "decision": value}})
+    return replace(entry, body={**entry.body, name: value})
+
+
+def test_a_thief_with_the_keys_fools_neither_pass(prepared: Prepared) -> None:
+    entries = [parse_entry(line) for line in lines_of(prepared.memory())]
+    differing = 0
+    for entry in entries:
+        if entry.kind not in ("call.request", "call.result"):
+            continue
+        fields = [*entry.body, *(["decision"] if "verdict" in entry.body else [])]
+        for name, value in [(n, v) for n in fields for v in _OTHER_VALUES.get(n, [])]:
+            made = _changed(entry, name, value)
+            edit = lambda all_, made=made: [made if e.seq == made.seq else e for e in all_]  # noqa: E731
+            source = rewrite(prepared, edit)
+            exact = Reading(source, _evidence())
+            stopped = exact.read(source.tail())
+            quick = QuickReading(source, _evidence(), Helpers(1))
+            assert quick.holds(source.tail()) == (stopped is None), (entry.kind, name, value)
+            if stopped is None:
+                assert _state(quick) == _state(exact)
+            else:
+                differing += 1
+                assert verify_ledger(source, trust=Trust()).findings[0] == stopped
+    assert differing > 50
 
 
 def _batch(prepared: Prepared) -> Batch:
