@@ -288,7 +288,8 @@ def _tell(outcomes: list[_Outcome], key: WitnessKey | None, *, as_json: bool) ->
     good = sum(outcome.error is None for outcome in outcomes)
     whole = good == len(outcomes)
     out.line(
-        f"{good} of {plural(len(outcomes), 'record')} hold and grew only.", "bold" if whole else "bold red"
+        f"{good} of {plural(len(outcomes), 'record')}: unchanged, and only grown.",
+        "bold" if whole else "bold red",
     )
     for outcome in outcomes:
         out.line(f"record {outcome.stream_id} ({outcome.where})")

@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 from agentgov.clock import Clock, Random
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.files import FileLock, fsync_dir, machine_id, open_private_dir, read_own_file, write_atomic
 from agentgov.git import Git, Repository
 from agentgov.layout import Layout, StateHome
-from agentgov.ledger import canonical, genesis
+from agentgov.ledger import genesis
 from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.disk import DiskErrors
 from agentgov.ledger.entry import Draft
@@ -34,14 +32,17 @@ from agentgov.ledger.recovery import NOTHING_SEALED, Sealed, verify_place
 from agentgov.ledger.seal import SealStore
 from agentgov.ledger.signing import PrivateKey
 from agentgov.ledger.stream import SEAL_WAIT_SECONDS, Stream
+from agentgov.ledger.succession_plan import (
+    Plan,
+    Reason,
+    next_key_file,
+    plan_file,
+    read_plan,
+    read_seed,
+    write_plan,
+)
 from agentgov.ledger.wal import list_segments, parse_record, split_torn
 from agentgov.memory import guard_memory
-
-Reason = Literal["rotated", "restarted"]
-VERSION: Final = 1
-_is_stream = re.compile(r"[0-9a-f]{32}").fullmatch
-_is_hash = re.compile(r"[0-9a-f]{64}").fullmatch
-_KEYS: Final = {"continues", "ended", "new", "old", "public_key", "reason", "switching", "v"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +64,6 @@ class Succession:
     size: int
     ended: bool
     hindrance: AgentgovError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The journal of a succession, beside the log key.
-
-    Attributes:
-        new: The id of the record to begin.
-        public_key: Its log key, hex.
-        reason: Why.
-        old: The id of the record before.
-        switching: Whether the old record no longer counts.
-        ended: Whether it was ended and sealed.
-        continues: What the new record's first entry names.
-    """
-
-    new: str
-    public_key: str
-    reason: Reason
-    old: str | None = None
-    switching: bool = False
-    ended: bool = False
-    continues: Mapping[str, Any] | None = None
-
-    def to_bytes(self) -> bytes:
-        value = {name: getattr(self, name) for name in self.__slots__}
-        return canonical.encode({**value, "v": VERSION}) + b"\n"
 
 
 def begin_successor(
@@ -139,10 +113,10 @@ def resume(repository: Repository, state: StateHome, *, clock: Clock, machine: s
     """
     with DiskErrors(repository.layout.root):
         keys = _key_folder(repository, state, machine)
-        if not _plan_file(keys).exists():
+        if not plan_file(keys).exists():
             return False
         with FileLock(keys.path / "successor.lock"):
-            plan = _read_plan(keys)
+            plan = read_plan(keys)
             if plan is None or not plan.switching:
                 return False
             _switch(repository, keys, plan, clock)
@@ -151,7 +125,7 @@ def resume(repository: Repository, state: StateHome, *, clock: Clock, machine: s
 
 def is_pending(repository: Repository, state: StateHome, *, machine: str | None = None) -> bool:
     """Whether a succession was begun here and is not finished."""
-    return _plan_file(_key_folder(repository, state, machine)).exists()
+    return plan_file(_key_folder(repository, state, machine)).exists()
 
 
 def _key_folder(repository: Repository, state: StateHome, machine: str | None) -> KeyFolder:
@@ -161,7 +135,7 @@ def _key_folder(repository: Repository, state: StateHome, machine: str | None) -
 def _succeed(
     repository: Repository, state: StateHome, keys: KeyFolder, reason: Reason, clock: Clock, random: Random
 ) -> Succession:
-    plan = _read_plan(keys)
+    plan = read_plan(keys)
     if plan is not None and plan.switching:
         # Cut short by a crash: this is what was asked for, and it is finished rather than done twice.
         _switch(repository, keys, plan, clock)
@@ -174,25 +148,25 @@ def _succeed(
             where=str(repository.layout.root),
             hint="agentgov run -- COMMAND",
         )
-    if plan is None or not _next_key(keys).exists():
+    if plan is None or not next_key_file(keys).exists():
         guard_memory()
         seed = random(SEED_BYTES)
-        write_atomic(_next_key(keys), seed)
-        plan = _Plan(random(16).hex(), PrivateKey(seed).public_key.hex(), reason)
+        write_atomic(next_key_file(keys), seed)
+        plan = Plan(random(16).hex(), PrivateKey(seed).public_key.hex(), reason)
     plan = replace(plan, reason=reason, old=bound or present)
-    _write_plan(keys, plan)
+    write_plan(keys, plan)
     hindrance = _end(repository, state, keys, plan, clock, random)
     if hindrance is not None and reason == "rotated":
         # The plan stays: the end may have been written already, and then it names this very key.
         raise hindrance
     ended = hindrance is None and bound is not None
     plan = replace(plan, switching=True, ended=ended, continues=_last_head(repository, bound, present))
-    _write_plan(keys, plan)
+    write_plan(keys, plan)
     _switch(repository, keys, plan, clock)
     return _outcome(plan, hindrance)
 
 
-def _outcome(plan: _Plan, hindrance: AgentgovError | None) -> Succession:
+def _outcome(plan: Plan, hindrance: AgentgovError | None) -> Succession:
     size = 0 if plan.continues is None else int(plan.continues["size"])
     return Succession(plan.old, plan.new, bytes.fromhex(plan.public_key), size, plan.ended, hindrance)
 
@@ -206,7 +180,7 @@ def _present(layout: Layout) -> str | None:
 
 
 def _end(
-    repository: Repository, state: StateHome, keys: KeyFolder, plan: _Plan, clock: Clock, random: Random
+    repository: Repository, state: StateHome, keys: KeyFolder, plan: Plan, clock: Clock, random: Random
 ) -> AgentgovError | None:
     """Close the old record and seal it, naming the new one; return why that cannot be done."""
     try:
@@ -274,7 +248,7 @@ def _read_sealed(store: SealStore) -> Sealed:
     return Sealed(seal.size(), leaf_hash(seal.lines()[-1]), commit, NOTHING_SEALED.frontier)
 
 
-def _switch(repository: Repository, keys: KeyFolder, plan: _Plan, clock: Clock) -> None:
+def _switch(repository: Repository, keys: KeyFolder, plan: Plan, clock: Clock) -> None:
     """Put the new record in place of the old one; may be cut short and done again."""
     layout = repository.layout
     seal_lock = FileLock(layout.seal_lock)
@@ -283,7 +257,7 @@ def _switch(repository: Repository, keys: KeyFolder, plan: _Plan, clock: Clock) 
         with FileLock(layout.lock):
             origin = genesis.ORIGIN_PREFIX + plan.new
             if not _begins(layout.wal, origin):
-                private = PrivateKey(_read_seed(keys, plan))
+                private = PrivateKey(read_seed(keys, plan))
                 fresh = layout.root / "wal.next"
                 _empty(fresh)
                 genesis.write_first_entry(
@@ -300,7 +274,7 @@ def _switch(repository: Repository, keys: KeyFolder, plan: _Plan, clock: Clock) 
             write_atomic(layout.stream_file, f"{plan.new}\n".encode())
             _take_key(keys, plan)
             keys.bind(plan.new)
-            _plan_file(keys).unlink()
+            plan_file(keys).unlink()
             fsync_dir(keys.path)
     finally:
         seal_lock.release()
@@ -333,8 +307,8 @@ def _set_aside(layout: Layout, old: str | None) -> None:
     fsync_dir(layout.root)
 
 
-def _take_key(keys: KeyFolder, plan: _Plan) -> None:
-    following = _next_key(keys)
+def _take_key(keys: KeyFolder, plan: Plan) -> None:
+    following = next_key_file(keys)
     if not following.exists():
         return
     if keys.has_key() and not plan.ended:
@@ -350,59 +324,3 @@ def _empty(folder: Path) -> None:
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.iterdir():
             path.unlink()
-
-
-def _plan_file(keys: KeyFolder) -> Path:
-    return keys.path / "successor"
-
-
-def _next_key(keys: KeyFolder) -> Path:
-    return keys.path / "successor.key"
-
-
-def _write_plan(keys: KeyFolder, plan: _Plan) -> None:
-    write_atomic(_plan_file(keys), plan.to_bytes())
-
-
-def _read_seed(keys: KeyFolder, plan: _Plan) -> bytes:
-    guard_memory()
-    for path in (_next_key(keys), keys.key_file):
-        with contextlib.suppress(FileNotFoundError):
-            seed = read_own_file(path, max_bytes=SEED_BYTES)
-            if len(seed) == SEED_BYTES and PrivateKey(seed).public_key.hex() == plan.public_key:
-                return seed
-    raise _unreadable(keys, "the new key is gone")
-
-
-def _read_plan(keys: KeyFolder) -> _Plan | None:
-    try:
-        raw = read_own_file(_plan_file(keys), max_bytes=canonical.MAX_BYTES)
-    except FileNotFoundError:
-        return None
-    try:
-        value = canonical.decode(raw.removesuffix(b"\n"))
-    except BrokenRecordError as error:
-        raise _unreadable(keys, error.message) from None
-    if type(value) is not dict or value.keys() != _KEYS or value.pop("v") != VERSION:
-        raise _unreadable(keys, "it has another form")
-    texts = (value["new"], value["public_key"], value["old"] or value["new"])
-    if (
-        any(type(text) is not str for text in texts)
-        or not (_is_stream(texts[0]) and _is_hash(texts[1]) and _is_stream(texts[2]))
-        or value["reason"] not in ("rotated", "restarted")
-        or type(value["switching"]) is not bool
-        or type(value["ended"]) is not bool
-        or type(value["continues"]) not in (dict, type(None))
-    ):
-        raise _unreadable(keys, "it has another form")
-    return _Plan(**value)
-
-
-def _unreadable(keys: KeyFolder, what: str) -> AgentgovError:
-    path = _plan_file(keys)
-    return AgentgovError(
-        f"the plan for a new record cannot be read: {what}",
-        id="AG0461",
-        where=str(path),
-        hint=f"mv {path} {path}.unreadable",
-    )

@@ -1,4 +1,4 @@
-"""Witnesses, other copies and a new beginning, on the command line."""
+"""Witnesses and time stamps on the command line: what is signed, what is refused, what counts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentgov.git import discover
-from agentgov.harness.state import RunLock, RunState
-from agentgov.ids import RunId
-from agentgov.ledger import succession
-from agentgov.ledger.keys import KeyFolder
 from tests.conftest import GitRunner, MakeRepo
 from tests.e2e.conftest import Cli
 from tests.support.authority import Authority, make_authority
+from tests.support.record_places import name_witness, new_key, push, stream_of
 
 
 @pytest.fixture
@@ -36,10 +32,6 @@ def remote(repo: Path, git: GitRunner, tmp_path: Path) -> Path:
     return bare
 
 
-def push(repo: Path, git: GitRunner, *options: str) -> None:
-    git(repo, "push", "-q", *options, "origin", "refs/agentgov/ledger/*:refs/agentgov/ledger/*")
-
-
 @pytest.fixture
 def ci(remote: Path, git: GitRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Another machine's clone, as CI makes it."""
@@ -48,30 +40,12 @@ def ci(remote: Path, git: GitRunner, tmp_path: Path, monkeypatch: pytest.MonkeyP
     return clone
 
 
-def stream_of(repo: Path) -> str:
-    return (repo / ".git/agentgov/stream").read_text().strip()
-
-
-def name_witness(repo: Path, git: GitRunner, line: str, quorum: str = "ci") -> None:
-    """Put a witness on the protected branch."""
-    folder = repo / ".agentgov"
-    folder.mkdir(exist_ok=True)
-    (folder / "witnesses").write_text(f"{line}\nquorum {quorum}\n")
-    git(repo, "add", ".agentgov")
-    git(repo, "commit", "-q", "-m", "name a witness")
-
-
-def new_key(agentgov: Cli, folder: Path, name: str = "ci") -> tuple[Path, str]:
-    said = agentgov(folder, "witness", "new-key", name, "-o", folder.parent / f"{name}.key")
-    return folder.parent / f"{name}.key", said.out.splitlines()[0]
-
-
 def test_a_witnessed_record_reaches_level_four(repo: Path, agentgov: Cli, git: GitRunner) -> None:
     key, line = new_key(agentgov, repo)
     name_witness(repo, git, line)
     agentgov(repo, "verify", "--require", "witnessed", code=3)
     said = agentgov(repo, "witness", "--key", key)
-    assert "hold and grew only" in said.out
+    assert "unchanged, and only grown" in said.out
     report = agentgov(repo, "verify", "--require", "witnessed", "--json").json
     assert report["level"] == {"n": 4, "name": "witnessed"}
     assert report["witnessed"] == report["entries"]
@@ -251,208 +225,6 @@ def test_a_record_that_was_cut_disagrees_with_its_witness(repo: Path, agentgov: 
     shutil.rmtree(repo / ".git/agentgov/wal")
     report = agentgov(repo, "verify", "--json", code=12).json
     assert "shorter" in {finding["code"] for finding in report["findings"]}
-
-
-def test_verify_against_a_remote_that_has_the_same(repo: Path, remote: Path, agentgov: Cli) -> None:
-    said = agentgov(repo, "verify", "--against", "origin")
-    assert "as origin: the same" in said.out
-
-
-def test_verify_against_a_remote_names_the_entry_at_which_two_copies_part(
-    repo: Path, remote: Path, agentgov: Cli, git: GitRunner, tmp_path: Path
-) -> None:
-    # The whole machine was restored from an image: both go on with the same key.
-    shutil.copytree(Path.home() / ".local", tmp_path / "image.local", symlinks=True)
-    shutil.copytree(repo / ".git", tmp_path / "image.git", symlinks=True)
-    size = agentgov(repo, "verify", "--json").json["entries"]
-    agentgov.shell(repo, "echo one way >> a.txt")
-    push(repo, git)
-    restore(repo, tmp_path)
-    agentgov.shell(repo, "echo another way >> a.txt")
-    report = agentgov(repo, "verify", "--against", "origin", "--json", code=12).json
-    (fork, *_) = [finding for finding in report["findings"] if finding["code"] == "fork"]
-    assert fork["seq"] == size
-    assert f"part at entry {size}" in fork["why"]
-
-
-def test_verify_against_a_remote_that_has_more_names_what_is_missing_here(
-    repo: Path, remote: Path, agentgov: Cli, git: GitRunner, tmp_path: Path
-) -> None:
-    shutil.copytree(Path.home() / ".local", tmp_path / "image.local", symlinks=True)
-    shutil.copytree(repo / ".git", tmp_path / "image.git", symlinks=True)
-    size = agentgov(repo, "verify", "--json").json["entries"]
-    agentgov.shell(repo, "echo more >> a.txt")
-    push(repo, git)
-    restore(repo, tmp_path)
-    report = agentgov(repo, "verify", "--against", "origin", "--json", code=12).json
-    (short, *_) = [finding for finding in report["findings"] if finding["code"] == "shorter"]
-    assert short["seq"] == size
-    assert "seen by origin and missing here" in short["why"]
-
-
-def restore(repo: Path, folder: Path) -> None:
-    """Put an earlier image of the machine back, as a backup does: same places, earlier content."""
-    for path in (repo / ".git").iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.copytree(folder / "image.git", repo / ".git", symlinks=True, dirs_exist_ok=True)
-    shutil.rmtree(Path.home() / ".local")
-    shutil.copytree(folder / "image.local", Path.home() / ".local", symlinks=True)
-
-
-def test_a_restored_clone_that_sees_what_it_lost_begins_anew(
-    repo: Path, remote: Path, agentgov: Cli, git: GitRunner, tmp_path: Path
-) -> None:
-    # The backup holds the repository, not the state folder: what was seen since is remembered there.
-    shutil.copytree(repo / ".git", tmp_path / "image.git", symlinks=True)
-    agentgov.shell(repo, "echo more >> a.txt")
-    agentgov(repo, "verify")
-    for path in (repo / ".git").iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.copytree(tmp_path / "image.git", repo / ".git", symlinks=True, dirs_exist_ok=True)
-    agentgov(repo, "verify", code=12)
-    said = agentgov(repo, "ledger", "restart", "--yes", "--json").json
-    assert (said["ended"], said["hindrance"]["id"]) == (False, "AG0230")
-    agentgov(repo, "verify")
-    agentgov.shell(repo, "echo on >> a.txt")
-    # The old one stays what it is: shorter than it was seen.
-    agentgov(repo, "verify", "--all", code=12)
-
-
-def test_verify_against_a_remote_that_was_cut_back_says_so(
-    repo: Path, remote: Path, agentgov: Cli, git: GitRunner
-) -> None:
-    agentgov(repo, "verify", "--against", "origin")
-    stream = stream_of(repo)
-    git(remote, "update-ref", f"refs/agentgov/ledger/{stream}", f"refs/agentgov/ledger/{stream}~1")
-    assert "cut back" in agentgov(repo, "verify", "--against", "origin", code=12).err
-
-
-def test_verify_against_a_head_seen_earlier(repo: Path, agentgov: Cli, git: GitRunner) -> None:
-    ref = f"refs/agentgov/ledger/{stream_of(repo)}"
-    head = repo.parent / "head.note"
-    head.write_text(git(repo, "cat-file", "blob", f"{ref}:checkpoint") + "\n")
-    agentgov(repo, "verify", "--against", head)
-    head.write_text(head.read_text().replace("\n", "\n ", 1))
-    assert "AG0462" in agentgov(repo, "verify", "--against", head, code=12).err
-
-
-def test_verify_against_a_bundle(repo: Path, agentgov: Cli, git: GitRunner) -> None:
-    ref = f"refs/agentgov/ledger/{stream_of(repo)}"
-    git(repo, "bundle", "create", "-q", repo.parent / "record.bundle", ref)
-    before = sorted((repo / ".git").rglob("*"))
-    said = agentgov(repo, "verify", "--against", repo.parent / "record.bundle")
-    assert "as record.bundle: the same" in said.out
-    assert [path for path in sorted((repo / ".git").rglob("*")) if path not in before] == []
-
-
-@pytest.mark.parametrize(
-    "raw", [b"", b"# v2 git bundle\nnonsense", b"c2sp.org/tlog-proof@v1\n", b"\xff" * 99]
-)
-def test_verify_against_a_file_that_says_nothing_is_not_ok(repo: Path, agentgov: Cli, raw: bytes) -> None:
-    (repo.parent / "file").write_bytes(raw)
-    assert "AG0462" in agentgov(repo, "verify", "--against", repo.parent / "file", code=12).err
-
-
-def test_verify_against_what_is_not_there(repo: Path, agentgov: Cli) -> None:
-    assert "AG0479" in agentgov(repo, "verify", "--against", "nothing", code=2).err
-
-
-def test_forgetting_is_entered_and_written_down(repo: Path, agentgov: Cli) -> None:
-    agentgov(repo, "verify")
-    agentgov(repo, "verify", "--forget")
-    (line,) = (Path.home() / ".local/state/agentgov/pins/forgotten").read_text().splitlines()
-    assert stream_of(repo) in line
-    tail = b"".join(path.read_bytes() for path in (repo / ".git/agentgov/wal").iterdir())
-    assert b'"kind":"pin.forgotten"' in tail
-    assert line.split()[3].encode() in tail
-
-
-def test_a_record_that_was_cut_passes_only_after_forgetting(
-    repo: Path, agentgov: Cli, git: GitRunner
-) -> None:
-    stream = stream_of(repo)
-    agentgov(repo, "verify")
-    git(repo, "update-ref", f"refs/agentgov/ledger/{stream}", f"refs/agentgov/ledger/{stream}~1")
-    for path in (repo / ".git/agentgov/wal").iterdir():
-        path.unlink()
-    size = int(git(repo, "cat-file", "blob", f"refs/agentgov/ledger/{stream}:checkpoint").split("\n")[1])
-    (repo / f".git/agentgov/wal/{size:016d}").touch()
-    agentgov(repo, "verify", code=12)
-    said = agentgov(repo, "verify", "--forget", code=None)
-    assert said.code != 12
-    assert "is forgotten" in said.err
-
-
-def test_forgetting_what_was_never_seen_is_an_error(repo: Path, agentgov: Cli) -> None:
-    assert "AG0352" in agentgov(repo, "verify", "--forget", "--stream", "0" * 32, code=2).err
-
-
-def test_restart_is_the_way_out_of_a_line_that_does_not_hold(repo: Path, agentgov: Cli) -> None:
-    old = stream_of(repo)
-    segment = sorted((repo / ".git/agentgov/wal").iterdir())[-1]
-    segment.write_bytes(b"garbage\n")
-    assert agentgov(repo, "verify", code=12)
-    agentgov(repo, "ledger", "restart", code=2)
-    said = agentgov(repo, "ledger", "restart", "--yes")
-    assert f"continues  {old}" in said.out
-    assert "could not be closed" in said.out
-    agentgov(repo, "verify")
-    assert (repo / ".git/agentgov/earlier" / old / segment.name).read_bytes() == b"garbage\n"
-    agentgov.shell(repo, "echo on >> a.txt")
-    assert len(agentgov(repo, "log", "--json").json["runs"]) == 2
-
-
-def test_restart_ends_a_record_that_holds(repo: Path, agentgov: Cli) -> None:
-    said = agentgov(repo, "ledger", "restart", "--yes", "--json").json
-    assert (said["ended"], said["hindrance"], said["open_runs"]) == (True, None, [])
-    report = agentgov(repo, "verify", "--all", "--json").json
-    assert [record["broken_at"] for record in report["records"]] == [None, None]
-
-
-@pytest.mark.parametrize("looking", [("log", "--json"), ("verify",), ("show",), ("status",)])
-@pytest.mark.parametrize("step", ["bind", "_take_key"])
-def test_a_restart_that_was_killed_is_finished_by_the_next_command(
-    repo: Path, agentgov: Cli, monkeypatch: pytest.MonkeyPatch, looking: tuple[str, ...], step: str
-) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    old = stream_of(repo)
-    with monkeypatch.context() as patch:
-        patch.setattr(KeyFolder if step == "bind" else succession, step, die)
-        agentgov(repo, "ledger", "restart", "--yes", code=130)
-    agentgov(repo, *looking)
-    assert stream_of(repo) != old
-    assert not list((Path.home() / ".local/state/agentgov/keys").glob("*/successor"))
-
-
-def test_restart_waits_for_a_run_to_end(repo: Path, agentgov: Cli) -> None:
-    layout = discover(repo).layout
-    run = RunId("7kq2f")
-    with RunLock(layout, run) as lock:
-        lock.publish(RunState(run, 4_194_305, "/nowhere", str(repo), "clone", "claude", 1))
-        assert "AG0071" in agentgov(repo, "ledger", "restart", "--yes", code=15).err
-    assert not (repo / ".git/agentgov/earlier").exists()
-
-
-def test_an_agent_can_neither_restart_a_record_nor_witness_nor_forget(
-    repo: Path, agentgov: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agentgov.harness.state.run_above", lambda layout, pid: RunId("7kq2f"))
-    key, _ = new_key(agentgov, repo)
-    before = (repo / ".git/agentgov/stream").read_bytes()
-    for command in (
-        ("ledger", "restart", "--yes"),
-        ("witness", "--key", str(key)),
-        ("verify", "--forget"),
-    ):
-        assert "AG0314" in agentgov(repo, *command, code=10).err
-    assert (repo / ".git/agentgov/stream").read_bytes() == before
-    assert not (Path.home() / ".local/state/agentgov/pins/forgotten").exists()
-
-
-def test_restart_where_nothing_was_recorded(make_repo: MakeRepo, agentgov: Cli) -> None:
-    assert "AG0301" in agentgov(make_repo(), "ledger", "restart", "--yes", code=2).err
 
 
 @pytest.fixture
