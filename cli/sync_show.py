@@ -55,7 +55,7 @@ def show_outcome(doing: Syncing, plan: Plan) -> None:
     broken = doing.exit_code in (ExitCode.BROKEN, ExitCode.INCOMPLETE)
     out.line(_headline(doing, plan), "bold red" if broken else "bold")
     received = doing.received
-    taken = len(doing.sent) - len(doing.refused)
+    taken = sum(item.refused is None for item in doing.sent)
     if taken:
         runs = {run for part in plan.payloads.values() for run in part.runs}
         carried = f", content of {plural(len(runs), 'run')}" if runs else ""
@@ -70,6 +70,11 @@ def show_outcome(doing: Syncing, plan: Plan) -> None:
             out.line(f"            kept here as {finding.kept}")
     for item in doing.refused[:_SHOWN]:
         out.line(f"  refused   {item.ref}: {item.refused}", "yellow")
+    if doing.outlived:
+        out.line(
+            f"  outlived  {plural(len(doing.outlived), 'ref')} of content that is no longer the same here",
+            "yellow",
+        )
     _show_lists(out, doing)
     if doing.offer.odd:
         out.line(f"  odd       {plural(doing.offer.odd, 'name')} under refs/agentgov/ there is none of ours")
@@ -97,11 +102,12 @@ def _show_next(doing: Syncing) -> None:
         out.line("help: if this clone was copied or restored from a backup: agentgov ledger restart")
     if any(finding.code in ("forked", "shorter", "gone") for finding in doing.findings):
         out.line(f"help: compare the copies: agentgov verify --against {remote}")
-    for item in doing.refused:
-        if "/payloads/" in item.ref:
-            out.line("help: content that was erased here since it was sent is still there; remove it there:")
-            out.line(f"      git push {remote} :{item.ref}")
-            break
+    if doing.outlived:
+        out.line(
+            "help: content that was erased here is still there; to remove it there, as far as others allow:"
+        )
+    for ref in doing.outlived[:_SHOWN]:
+        out.line(f"      git push {remote} :{ref}")
     if doing.archived:
         out.line("help: an archived record's own ref may go; the archive keeps it:")
         out.line(f"      git push {remote} :refs/agentgov/ledger/{doing.archived[0].stream_id}")
@@ -115,7 +121,7 @@ def _headline(doing: Syncing, plan: Plan) -> str:
         return f"INCOMPLETE: {name} names what it does not give"
     if doing.refused:
         return f"{name} refused {len(doing.refused)} of {len(doing.sent)}"
-    if not doing.sent:
+    if not any(item.refused is None for item in doing.sent):
         return f"{name} has all there is; nothing was sent"
     return f"Sent to {name}."
 
@@ -159,6 +165,7 @@ def report_json(doing: Syncing, plan: Plan, *, dry_run: bool, agreed: bool) -> d
         },
         "sent": [item.ref for item in doing.sent if item.refused is None],
         "refused": [{"ref": item.ref, "why": item.refused} for item in doing.refused],
+        "outlived": doing.outlived,
         "fetched": {"new": list(received.new), "advanced": list(received.advanced), "same": received.same},
         "findings": [
             {"code": found.code, "ref": found.ref, "kept": found.kept, "why": found.text}

@@ -27,6 +27,9 @@ from agentgov.ledger.remote import Offer, Remote, Sent, find_remote
 from agentgov.ledger.seal import REF_PREFIX, SealStore
 from agentgov.ledger.sync_fetch import Finding, Received, fetch_records, fetched_refs
 
+# What git itself says, before the remote is asked, of a ref that would have to be forced.
+_NOT_NEWER = ("[rejected] (fetch first)", "[rejected] (non-fast-forward)", "[rejected] (needs force)")
+
 Verify = Callable[[str, str], str | None]
 """Given a record and its newest seal: why it may not be archived; None when witnesses vouch for all of it."""
 
@@ -102,6 +105,7 @@ class Syncing:
         mirrored: What became of the mirror.
         sent: What became of each ref that was pushed.
         skipped: Records that could not be listed, with the reason.
+        gone: The remote's refs of content that this clone sent and does not have any more.
     """
 
     repo: Repository
@@ -116,6 +120,7 @@ class Syncing:
     mirrored: Mirrored | None = None
     sent: list[Sent] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    gone: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -124,8 +129,19 @@ class Syncing:
 
     @property
     def refused(self) -> list[Sent]:
-        """What the remote did not take."""
-        return [item for item in self.sent if item.refused is not None]
+        """What the remote did not take, though it should have."""
+        outlived = set(self.outlived)
+        return [item for item in self.sent if item.refused is not None and item.ref not in outlived]
+
+    @property
+    def outlived(self) -> list[str]:
+        """The remote's refs of content that was erased or written anew here since it was sent."""
+        changed = [
+            item.ref
+            for item in self.sent
+            if "/payloads/" in item.ref and item.refused is not None and item.refused.startswith(_NOT_NEWER)
+        ]
+        return [*self.gone, *changed]
 
     @property
     def exit_code(self) -> ExitCode:
@@ -151,7 +167,7 @@ class Syncing:
     def plan(self) -> sync.Plan:
         """Say what would leave; raises as `sync.make_plan`."""
         store = self.repo.layout.store
-        return sync.make_plan(
+        plan = sync.make_plan(
             self.chosen.remote,
             self.offer,
             self.stream_id,
@@ -159,6 +175,8 @@ class Syncing:
             store=store if store.is_dir() else None,
             without={finding.ref for finding in self.findings},
         )
+        self.gone = plan.gone
+        return plan
 
     def send(self, plan: sync.Plan) -> list[Sent]:
         """Send what a plan names; raises as `sync.send`."""

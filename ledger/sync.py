@@ -86,6 +86,7 @@ class Plan:
         witnesses: How many of the refs are witnesses' and time stamps.
         payloads: What would leave by payload class.
         held_back: How many runs have payloads of classes that stay here, by class.
+        gone: The remote's refs of payloads that this clone sent and does not have any more.
     """
 
     remote: Remote
@@ -96,6 +97,7 @@ class Plan:
     witnesses: int = 0
     payloads: Mapping[str, PayloadPart] = field(default_factory=dict)
     held_back: Mapping[str, int] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -160,9 +162,11 @@ def make_plan(
     targets = dict(chain)
     payloads: dict[str, PayloadPart] = {}
     held: dict[str, int] = {}
+    here: set[str] = set()
     if stream_id is not None and store is not None:
         for cls in CLASSES:
             found = _payload_refs(Git(store), stream_id, cls)
+            here |= found.keys()
             fresh = {ref: item for ref, item in found.items() if offer.refs.get(ref) != item[1]}
             if cls in classes and fresh:
                 tips = [oid for _, oid in fresh.values()]
@@ -180,6 +184,11 @@ def make_plan(
         sum(map(_is_evidence, chain)),
         payloads,
         held,
+        tuple(
+            sorted(
+                ref for ref in offer.refs if ref.startswith(f"{_PAYLOADS}{stream_id}/") and ref not in here
+            )
+        ),
     )
 
 

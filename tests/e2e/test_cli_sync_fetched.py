@@ -149,21 +149,28 @@ def test_what_the_remote_refuses_is_told_with_its_reason(
     agentgov(repo, "sync")
 
 
-def test_content_that_was_written_anew_here_is_not_forced_on_the_remote(
-    agentgov: Cli, repo: Path, remote: Path, git: GitRunner
+@pytest.mark.parametrize("how", ["erased", "written anew"])
+def test_content_that_is_no_longer_the_same_here_is_not_forced_on_the_remote(
+    agentgov: Cli, repo: Path, remote: Path, git: GitRunner, how: str
 ) -> None:
     agentgov(repo, "sync", "--yes")
     run, stream = run_of(repo, agentgov), stream_of(repo)
     ref = f"refs/agentgov/payloads/{stream}/{run}/changes"
     before = remote_refs(remote, git)[ref]
-    store = discover(repo).layout.store
-    local = f"refs/agentgov/payloads/{run}/changes"
-    fresh = git(store, "commit-tree", f"{local}^{{tree}}", "-m", "agentgov payloads")
-    git(store, "update-ref", local, fresh)
-    said = agentgov(repo, "sync", code=1)
-    assert "refused" in said.out
+    if how == "erased":
+        said = agentgov(repo, "redact", f"{run}:1", "--field", "changes", "--reason", "a name in it", "--yes")
+        assert str(remote) in said.out + said.err
+    else:
+        store, local = discover(repo).layout.store, f"refs/agentgov/payloads/{run}/changes"
+        git(store, "update-ref", local, git(store, "commit-tree", f"{local}^{{tree}}", "-m", "anew"))
+    said = agentgov(repo, "sync")
+    assert "outlived" in said.out
     assert f"git push origin :{ref}" in said.err
     assert remote_refs(remote, git)[ref] == before
+    git(repo, "push", "-q", "origin", f":{ref}")
+    said = agentgov(repo, "sync", "--json").json
+    assert said["outlived"] == []
+    assert said["refused"] == []
 
 
 def test_an_agent_may_not_send_the_record(agentgov: Cli, repo: Path, remote: Path, git: GitRunner) -> None:
