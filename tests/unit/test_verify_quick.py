@@ -122,6 +122,21 @@ def test_a_thief_with_the_keys_fools_neither_pass(prepared: Prepared) -> None:
     assert differing > 50
 
 
+def test_a_key_that_was_not_replaced_after_a_seal_signs_no_call_in_either_pass(prepared: Prepared) -> None:
+    def keep_the_old_key(entries: list[Entry]) -> list[Entry]:
+        rotated = next(e for e in entries if e.kind == "key.rotate" and e.run == OTHER)
+        quiet = replace(rotated, kind="log.heartbeat", run=None, key=0, body={})
+        old = [replace(e, key=rotated.key) if e.key == rotated.seq else e for e in entries]
+        return [quiet if e.seq == rotated.seq else e for e in old]
+
+    source = rewrite(prepared, keep_the_old_key)
+    stopped = Reading(source, _evidence()).read(source.tail())
+    assert stopped is not None
+    assert stopped.code == "key"
+    assert not QuickReading(source, _evidence(), Helpers(1)).holds(source.tail())
+    assert verify_ledger(source, trust=Trust()).findings[0] == stopped
+
+
 def _batch(prepared: Prepared) -> Batch:
     taken: list[Batch] = []
 
