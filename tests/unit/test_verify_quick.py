@@ -133,6 +133,9 @@ def test_a_key_that_was_not_replaced_after_a_seal_signs_no_call_in_either_pass(p
     stopped = Reading(source, _evidence()).read(source.tail())
     assert stopped is not None
     assert stopped.code == "key"
+    # Nothing may follow that would be refused for a reason of its own.
+    last = [record for record in source.tail_.records if record.seq <= (stopped.seq or 0)]
+    source = replace(source, tail_=replace(source.tail_, records=last))
     assert not QuickReading(source, _evidence(), Helpers(1)).holds(source.tail())
     assert verify_ledger(source, trust=Trust()).findings[0] == stopped
 
