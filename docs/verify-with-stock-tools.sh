@@ -23,7 +23,7 @@ usage: verify-with-stock-tools.sh [option]... [REPOSITORY]
   --pin FILE          a pin of agentgov: a key and a head
   --trust FILE        allowed_signers: one of these persons must stand behind the record's key
   --witnesses FILE    lines `witness NAME VKEY`: their cosignatures in the repository are checked and compared
-  --payloads GIT_DIR  check the payloads there; by default agentgov/store.git in the repository, if it is there
+  --payloads GIT_DIR  check the payloads there; by default those that the repository has
 
 exit: 0 it holds, 12 broken, 13 unknown signer, 3 incomplete, 2 usage
 END
@@ -67,6 +67,8 @@ done
 for tool in git jq openssl ssh-keygen sha256sum basenc split; do
   command -v "$tool" >/dev/null || fail_usage "$tool is missing"
 done
+[[ -z $payloads ]] || command git --git-dir="$payloads" rev-parse --git-dir >/dev/null 2>&1 ||
+  fail_usage "$payloads is not a git folder"
 [[ -z $known_key || $known_key =~ ^[0-9a-f]{64}$ ]] || fail_usage "a key has 64 hex characters"
 for file in "$trust" "$witnesses"; do
   [[ -z $file || -r $file ]] || fail_usage "$file cannot be read"
@@ -691,8 +693,9 @@ witnessed=()
 if [[ -n $witnesses && -n $log_key ]]; then
   while read -r word name vkey _; do
     [[ $word == witness ]] || continue
-    key=$(base64 -d <<<"${vkey##*+}" 2>/dev/null | tohex)
-    signer=${vkey%%+*}
+    # NAME+ID+BASE64: the base64 may hold a + of its own.
+    signer=${vkey%%+*} vkey=${vkey#*+}
+    key=$(base64 -d <<<"${vkey#*+}" 2>/dev/null | tohex)
     [[ $key =~ ^04[0-9a-f]{64}$ ]] || continue
     id=$(note_key_id "$signer" 04 "${key:2}")
     while read -r oid; do
@@ -755,7 +758,7 @@ if ((stop_exit == 0)); then
   elif [[ -n $known_key && $known_key != "$log_key" ]]; then
     untrusted+=("its key is $log_key, and not the one known")
   elif [[ -n $trust ]]; then
-    ((${#vouched[@]})) || untrusted+=("nobody in $trust stands behind its key")
+    ((${#vouched[@]})) || [[ -n $known_key ]] || untrusted+=("nobody in $trust stands behind its key")
   elif [[ -z $known_key && ${#heads[@]} -eq 0 ]]; then
     untrusted+=("nobody here vouches for its key")
   fi
@@ -772,12 +775,17 @@ fi
 
 # --- payloads, where they are at hand
 
-[[ -n $payloads || ! -d $git_dir/agentgov/store.git ]] || payloads=$git_dir/agentgov/store.git
+if [[ -z $payloads ]]; then
+  payloads=$git_dir
+  [[ ! -d $git_dir/agentgov/store.git ]] || payloads=$git_dir/agentgov/store.git
+fi
 at_hand=0
-if [[ -n $payloads && $stop_exit -eq 0 ]]; then
+if ((stop_exit == 0)); then
   declare -A committed=()
   for item in "${commitments[@]}"; do committed[$item]=1; done
-  store() { command git --git-dir="$payloads" -c protocol.allow=never "$@"; }
+  store() {
+    command git --git-dir="$payloads" -c protocol.allow=never -c advice.graftFileDeprecated=false "$@"
+  }
   mapfile -t tips < <(store for-each-ref --format='%(objectname)' refs/agentgov/payloads/)
   ((${#tips[@]} == 0)) || mapfile -t tips < <(store rev-list "${tips[@]}")
   for commit in "${tips[@]}"; do
