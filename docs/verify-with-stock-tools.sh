@@ -371,7 +371,9 @@ def entry($raw): (try ($raw | fromjson) catch null) |
     wrong("line"; "its run is none")
   elif (.kind | type) != "string" or (.body | type) != "object" or (.kind == "log.genesis") != (.seq == 0) then
     wrong("line"; "its kind or body cannot stand here")
-  elif kinds[.kind] == null then wrong("line"; "its kind is not known")
+  elif kinds[.kind] == null then
+    # Of a newer version, if the rest of it is right, which is checked outside.
+    if .kind | text("[a-z]{1,32}([.][a-z_]{1,32})+") then .newer = true else wrong("line"; "its kind is none") end
   else
     kinds[.kind] as $k
     | if ($k[0] == "+" and .run == null) or ($k[0] == "-" and .run != null) then
@@ -387,7 +389,7 @@ def key_rules($e): ($e.key | tostring) as $k |
   if .ended then wrong("order"; "the record has ended")
   elif $e.seq == 0 then .
   elif .keys | has($k) | not then wrong("key"; "its key is not in use")
-  elif kinds[$e.kind][1] as $who | $who != "any" and ($who == "log") != ($e.key == 0) then
+  elif (kinds[$e.kind][1] // "any") as $who | $who != "any" and ($who == "log") != ($e.key == 0) then
     wrong("key"; "its key may not sign this kind")
   elif $e.key != 0 and $e.run != null and $e.run != .keys[$k] then wrong("key"; "its key is another run's")
   elif $e.key != 0 and $e.key < .boundary and (["key.rotate", "key.end"] | index($e.kind)) == null then
@@ -475,7 +477,7 @@ def take($raw):
     else . end
   | key_rules($e)
   | (if $e.seq == 0 then .log_key = $e.body.public_key else . end)
-  | (if $e.run != null then .runs[$e.run] = (.runs[$e.run] | story($e)) else . end)
+  | (if $e.run != null and ($e.newer | not) then .runs[$e.run] = (.runs[$e.run] | story($e)) else . end)
   | endorsement($e; .log_key)
   | .n += 1
   | (if .ends[0] == .n then .boundary = .n | .ends |= .[1:] else . end)
@@ -484,22 +486,25 @@ def take($raw):
 def said: .last as $e
   | ["entry", $e.seq, $e.key, $e.prev,
       (if ["log.genesis", "key.delegate", "key.rotate"] | index($e.kind) then $e.body.public_key else "-" end)],
-    (if $e.body.envelope then
+    (if $e.newer then empty elif $e.body.envelope then
       ($e.body.envelope | .signatures[] as $s
         | ["person", $e.seq, $e.kind, .payload_type, .payload, $s.sig])
     else empty end),
-    ($e.body | to_entries[] | select(.value != null and (.key as $k | committed | index($k) != null)
+    ($e | select(.newer | not) | .body | to_entries[] | select(.value != null and (.key as $k | committed | index($k) != null)
       and (.value | type) == "string") | ["commitment", $e.seq, .value]);
 
-label $out
-| foreach (inputs, null) as $raw (
+# No `break`: some versions of jq would catch it in the `try`.
+foreach (inputs, null) as $raw (
     {n: 0, ends: $ends, boundary: 0, ended: false, keys: {}, runs: {}};
-    if $raw == null then .done = true
+    if .stop or .last.newer then .halted = true
+    elif $raw == null then .done = true
     else . as $before | try take($raw) catch
       (. as $why | $before | .stop = (if $why | type == "object" then $why.why else "jq: \($why)" end)) end;
-    if .stop then ["stop", .n, 12, .stop], break $out
+    if .halted then empty
+    elif .stop then ["stop", .n, 12, .stop]
     elif .done then (.runs | to_entries[] | select(.value != null and .value.started and (.value.ended | not))
       | ["open", .key])
+    elif .last.newer then said, ["newer", .last.seq]
     else said end
   )
 | map(tostring) | @tsv
@@ -510,7 +515,7 @@ tr '\000-\011\013-\037\200-\377' '\001' <"$work/entries" |
   jq -nRr --arg log "$origin" --argjson ends "[$(IFS=,; printf '%s' "${ends[*]}")]" "$program" >"$work/said" ||
   { printf 'error: jq failed\n' >&2; exit 1; }
 
-log_key='' links=() keys=() new_keys=() people=() commitments=() open_runs=()
+log_key='' newer='' links=() keys=() new_keys=() people=() commitments=() open_runs=()
 while IFS=$'\t' read -r what seq rest; do
   case $what in
     entry)
@@ -520,6 +525,7 @@ while IFS=$'\t' read -r what seq rest; do
       ;;
     person) people+=("$seq"$'\t'"$rest") ;;
     commitment) commitments+=("$rest") ;;
+    newer) newer=$seq ;;
     stop) stop_at "$seq" "${rest%%$'\t'*}" "${rest#*$'\t'}" ;;
     open) open_runs+=("$seq") ;;
   esac
@@ -579,6 +585,9 @@ wait
 for ((worker = 0; worker < workers; worker++)); do
   while IFS= read -r seq; do stop_at "$seq" 12 "it is not signed by the key that it names"; done <"$work/wrong.$worker"
 done
+
+# The entry of a newer version was linked and signed, or this is not reached at its place.
+[[ -z $newer ]] || stop_at "$newer" 3 "it was written by a newer version"
 
 # --- what persons signed
 

@@ -13,6 +13,7 @@ from tests.reference.refused import Refused
 
 KINDS = read_page()
 _KEYS = ["body", "key", "kind", "log", "prev", "run", "seq", "ts", "v"]
+_NEWER = re.compile(r"[a-z]{1,32}(\.[a-z_]{1,32})+")
 _RUN = re.compile("[0123456789abcdefghjkmnpqrstvwxyz]{5}")
 _NOT_BY_OLD_KEYS = ("key.rotate", "key.end")
 
@@ -96,6 +97,8 @@ class Record:
             raise Refused("key", "a key that is refused", seq)
         if not signatures.verify(key, signature, signatures.pae(signatures.ENTRY_TYPE, line)):
             raise Refused("signature", "wrong", seq)
+        if entry["kind"] not in KINDS:
+            raise Refused("newer", entry["kind"], seq)
         self._change_keys(entry)
         if entry["run"] is not None:
             run = self.runs.setdefault(entry["run"], story.Run())
@@ -120,7 +123,7 @@ class Record:
         if number not in self.keys:
             raise Refused("key", "not in use", seq)
         key, run = self.keys[number]
-        who = KINDS[kind].who
+        who = KINDS[kind].who if kind in KINDS else "any"
         if who != "any" and (who == "log") != (number == 0):
             raise Refused("key", f"it may not sign {kind}", seq)
         if number != 0 and entry["run"] not in (None, run):
@@ -196,9 +199,12 @@ def _check_form(entry: Any) -> dict[str, Any]:
         raise Refused("line", "not a log or a hash")
     if entry["run"] is not None and not _RUN.fullmatch(entry["run"]):
         raise Refused("line", "not a run")
-    if (entry["kind"] == "log.genesis") != (entry["seq"] == 0) or entry["kind"] not in KINDS:
+    if (entry["kind"] == "log.genesis") != (entry["seq"] == 0):
         raise Refused("line", "not a kind that can stand here")
-    _check_body(entry)
+    if entry["kind"] in KINDS:
+        _check_body(entry)
+    elif not _NEWER.fullmatch(entry["kind"]):
+        raise Refused("line", "not a kind")
     return entry
 
 

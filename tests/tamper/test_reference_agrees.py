@@ -45,7 +45,7 @@ def _of_reference(source: MemorySource, prepared: Prepared) -> tuple[set[str], i
 
 def _of_product(source: MemorySource, prepared: Prepared) -> tuple[set[str], int | None]:
     report = verify_ledger(source, trust=prepared.trust)
-    stops = report.checks[0].status == "broken"
+    stops = report.checks[0].status in ("broken", "incomplete")
     codes: set[str] = {found.code for found in report.findings if found.code not in IGNORED}
     return codes, report.findings[0].seq if stops else None
 
@@ -137,6 +137,15 @@ def test_both_refuse_any_one_entry_that_is_replaced_by_another_of_the_record(pre
             ],
         )
         assert one == other or _agree(forged, prepared)
+
+
+@pytest.mark.parametrize("kind", ["actor.later", "later", "actor.Later"])
+def test_both_stop_at_a_kind_that_they_do_not_know(prepared: Prepared, kind: str) -> None:
+    forged = rewrite(
+        prepared,
+        lambda entries: [replace(e, kind=kind) if e.kind == "actor.seen" else e for e in entries],
+    )
+    assert _agree(forged, prepared) == {"newer" if kind == "actor.later" else "line"}
 
 
 def test_both_compare_heads_alike(prepared: Prepared) -> None:

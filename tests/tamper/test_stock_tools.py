@@ -185,6 +185,25 @@ def test_keys_that_are_refused_are_refused_by_both(prepared: Prepared, pin: Path
     assert found.code in ("key", "signature")
 
 
+def _renamed(kind: str) -> Callable[[list[Entry]], list[Entry]]:
+    return lambda entries: [replace(e, kind=kind) if e.kind == "actor.seen" else e for e in entries]
+
+
+@pytest.mark.parametrize("kind", ["actor.later", "later.than_this.one", "later", "Later.than"])
+def test_a_kind_of_a_newer_version_stops_both(prepared: Prepared, pin: Path, kind: str) -> None:
+    report = _agree(prepared, pin, rewrite(prepared, _renamed(kind)).seals_)
+    assert report.findings[0].code == ("newer" if "." in kind and kind.islower() else "line")
+
+
+def test_a_newer_kind_that_nobody_signed_is_broken_for_both(prepared: Prepared, pin: Path) -> None:
+    seals = rewrite(prepared, _renamed("actor.later")).seals_
+    raw = seals[0].signatures.split(b"\n")
+    at = next(n for n, line in enumerate(seals[0].lines()) if b"actor.later" in line)
+    raw[at] = raw[at - 1]
+    report = _agree(prepared, pin, _with(seals, 0, signatures=b"\n".join(raw)))
+    assert report.findings[0].code == "signature"
+
+
 def test_missing_and_swapped_objects_are_told_apart(
     prepared: Prepared, pin: Path, git: GitRunner, make_repo: MakeRepo
 ) -> None:
