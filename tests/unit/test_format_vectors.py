@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -21,6 +21,7 @@ from agentgov.ledger.keyring import Keyring
 from agentgov.ledger.note import parse_any_key, parse_note
 from agentgov.ledger.payloads import commitment
 from agentgov.ledger.signing import PrivateKey, check_public_key, pae, verify_ed25519
+from agentgov.ledger.verify_report import Code, Finding, Report
 from tests.reference import canonical_slow, merkle_slow, record, signatures, vectors
 from tests.reference.kinds import PAGE, read_page
 from tests.reference.refused import Refused
@@ -299,3 +300,12 @@ def test_the_page_names_the_functions_that_it_promises() -> None:
             assert re.search(rf"^ *(?:def|class) {name}\b", text, re.MULTILINE), f"{module}.{name}"
             named += 1
     assert named > 15
+
+
+def test_the_page_names_every_finding_with_its_exit_code() -> None:
+    section = TEXT.split("\n## Verifying\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| .* \| ([0-9]+) \|$", section, re.MULTILINE)
+    exits = {code: int(number) for words, number in rows for code in re.findall(r"`([a-z-]+)`", words)}
+    assert exits.keys() == set(get_args(Code))
+    for code in get_args(Code):
+        assert Report(findings=[Finding(code, "")]).exit_code == exits[code], code

@@ -115,3 +115,22 @@ def test_a_golden_record_that_is_cut_is_found(golden: Path, git: GitRunner) -> N
     report = _report(golden, STREAMS[0])
     assert report.findings[0].code == "shorter"
     assert report.exit_code is ExitCode.BROKEN
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_stock_tools_find_a_cut_by_the_witness_and_a_stranger_by_the_trust_file(
+    golden: Path, tmp_path: Path, git: GitRunner
+) -> None:
+    def run(*args: str | Path) -> int:
+        known = ["bash", SCRIPT, "--stream", STREAMS[0], *args, golden]
+        return subprocess.run([*map(str, known)], capture_output=True, check=False).returncode
+
+    trusted, witnesses = FOLDER / "v1.allowed_signers", FOLDER / "v1.witnesses"
+    stranger = tmp_path / "strangers"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    stranger.write_text(f"mallory {(tmp_path / 'key.pub').read_text()}")
+    assert run("--trust", stranger) == ExitCode.UNTRUSTED
+    assert run("--trust", trusted) == ExitCode.OK
+    git(golden, "update-ref", ledger_ref(STREAMS[0]), f"{ledger_ref(STREAMS[0])}^")
+    assert run("--trust", trusted) == ExitCode.OK
+    assert run("--trust", trusted, "--witnesses", witnesses) == ExitCode.BROKEN
