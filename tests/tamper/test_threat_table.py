@@ -12,20 +12,24 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agentgov.clock import FixedClock
 from agentgov.errors import ExitCode
+from agentgov.git import Git, discover
 from agentgov.layout import StateHome
+from agentgov.ledger.anchor_store import read_anchors
 from agentgov.ledger.anchors import Anchor
 from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.merkle import Frontier
 from agentgov.ledger.pins import Pin
+from agentgov.ledger.seal import SealStore
+from agentgov.ledger.tlog_policy import Policy
 from agentgov.ledger.verify import verify_ledger
 from agentgov.ledger.verify_report import Report
 from agentgov.ledger.verify_source import Trust
+from agentgov.ledger.witness import Memory, WitnessKey, witness_record
 from tests.support.ledgers import MemorySource
 from tests.support.threats import ATTACKS, Scene, alone, pairs_of, set_scene
 
@@ -68,11 +72,27 @@ def _trust(scene: Scene, pin_size: int | None = None) -> Trust:
     return Trust(pin, trust.public_key)
 
 
-def _anchor(scene: Scene, kind: Any) -> Anchor:
-    """The last saved head, as a witness or an authority saw it."""
+def _witnessed(scene: Scene) -> list[Anchor]:
+    """The last saved head, cosigned by a witness in the repository, and read from there."""
+    prepared = scene.prepared
+    repository = discover(prepared.repo)
+    key = WitnessKey.generate("witness.example.org", lambda size: b"w" * size)
+    tip = SealStore(Git(repository.common_dir), prepared.stream_id, repository.object_format).newest()
+    assert tip is not None
+    memory = Memory(prepared.state.root / "witness")
+    witness_record(repository, prepared.stream_id, tip, key, memory, clock=FixedClock(1, 1))
+    policy = Policy.parse(f"witness w {key.public.text()}\nquorum w\n".encode())
+    anchors, problems = read_anchors(repository, prepared.stream_id, policy, None)
+    assert problems == []
+    assert [anchor.size for anchor in anchors] == [sum(seal.count() for seal in scene.source().seals_)]
+    return anchors
+
+
+def _stamped(scene: Scene) -> list[Anchor]:
+    """The last saved head, as an authority saw it; the stamps themselves have tests of their own."""
     honest = scene.source()
     size = sum(seal.count() for seal in honest.seals_)
-    return Anchor(kind, size, _frontier(honest, size)[0].root(), "somebody", 1)
+    return [Anchor("timestamp", size, _frontier(honest, size)[0].root(), "authority", 1)]
 
 
 def _pinned(scene: Scene, source: MemorySource, size: int) -> Report:
@@ -85,12 +105,8 @@ VERIFIERS: dict[str, Known] = {
     "local checkpoint": lambda scene, source: verify_ledger(source, trust=_trust(scene)),
     "pin in the middle": lambda scene, source: _pinned(scene, source, scene.source().seals_[0].count()),
     "pin at the tail": lambda scene, source: _pinned(scene, source, sum(map(len, pairs_of(scene.source())))),
-    "witness": lambda scene, source: verify_ledger(
-        source, trust=_trust(scene), anchors=[_anchor(scene, "witness")]
-    ),
-    "time stamp": lambda scene, source: verify_ledger(
-        source, trust=_trust(scene), anchors=[_anchor(scene, "timestamp")]
-    ),
+    "witness": lambda scene, source: verify_ledger(source, trust=_trust(scene), anchors=_witnessed(scene)),
+    "time stamp": lambda scene, source: verify_ledger(source, trust=_trust(scene), anchors=_stamped(scene)),
 }
 
 
