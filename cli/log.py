@@ -75,7 +75,6 @@ def command(
       agentgov log --path src/ --tool Edit --all --json
     """
     session = Session.here()
-    session.demand_record()
     session.close_dead_runs()
     now = session.clock.now_us()
     query = Query(

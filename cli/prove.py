@@ -44,7 +44,7 @@ def command(
     ] = None,
     stream: Annotated[
         str | None,
-        typer.Option("--stream", metavar="ID", help="With --entry: another record in this repository."),
+        typer.Option("--record", metavar="ID", help="With --entry: another record in this repository."),
     ] = None,
     payloads: Annotated[
         bool, typer.Option("--payloads", help="With the content: arguments, output, changes.")

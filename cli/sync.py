@@ -29,7 +29,7 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, also not the first time.")] = False,
     streams: Annotated[
         list[str] | None,
-        typer.Option("--stream", metavar="ID", help="Fetch this record too; may be repeated."),
+        typer.Option("--record", metavar="ID", help="Fetch this record too; may be repeated."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Fetch every record that is there.")] = False,
     mirror: Annotated[

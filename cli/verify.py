@@ -53,7 +53,7 @@ def command(
         bool, typer.Option("--all", help="Every record here: own, fetched, mirrored and archived ones.")
     ] = False,
     stream: Annotated[
-        str | None, typer.Option("--stream", metavar="ID", help="One of them, by its 32 characters.")
+        str | None, typer.Option("--record", metavar="ID", help="One of them, by its 32 characters.")
     ] = None,
     against: Annotated[
         str | None,
@@ -105,10 +105,10 @@ def command(
       agentgov verify --explain
     """
     if (every or stream is not None) and what is not None:
-        raise UsageError("--all and --stream check whole records: leave RUN out", id="AG0350")
+        raise UsageError("--all and --record check whole records: leave RUN out", id="AG0350")
     if every and (against is not None or forgetting):
         raise UsageError(
-            "--against and --forget are about one record: this clone's, or one named by --stream",
+            "--against and --forget are about one record: this clone's, or one named by --record",
             id="AG0350",
         )
     level = None if require is None else parse_level(require)

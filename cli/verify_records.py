@@ -1,4 +1,4 @@
-"""`agentgov verify --all` and `--stream`: every record that lies in a repository, whoever wrote it."""
+"""`agentgov verify --all` and `--record`: every record that lies in a repository, whoever wrote it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def witness(
     ] = None,
     streams: Annotated[
         list[str] | None,
-        typer.Option("--stream", metavar="ID", help="This record, by its 32 characters; may be repeated."),
+        typer.Option("--record", metavar="ID", help="This record, by its 32 characters; may be repeated."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every record here: own and fetched ones.")] = False,
     remote: Annotated[
@@ -112,7 +112,7 @@ def witness(
     places = _choose(session, streams or [], every=every, remote=remote)
     if stamping.is_for_one and len(places) != 1:
         raise UsageError(
-            "a query or an answer is about one record: say which", id="AG0328", hint="add --stream ID"
+            "a query or an answer is about one record: say which", id="AG0328", hint="add --record ID"
         )
     for place in places:
         outcomes.append(_witness(session, place, key, stamping))

@@ -16,7 +16,7 @@ usage() {
   cat <<'END'
 usage: verify-with-stock-tools.sh [option]... [REPOSITORY]
 
-  --stream ID         the record's 32 hex characters; by default this clone's own, or the only one there is
+  --record ID         the record's 32 hex characters; by default this clone's own, or the only one there is
   --ref REF           where its newest seal is; by default refs/agentgov/ledger/ID
   --key HEX           the log key that the record must have
   --head SIZE:ROOT    a signed head seen before (root in base64), which the record must go through; may be repeated
@@ -40,7 +40,7 @@ heads=()
 need() { [[ $# -ge 2 && -n $2 ]] || fail_usage "$1 needs a value"; }
 while (($#)); do
   case $1 in
-    --stream) need "$@"; stream=$2; shift 2 ;;
+    --record) need "$@"; stream=$2; shift 2 ;;
     --ref) need "$@"; ref=$2; shift 2 ;;
     --key) need "$@"; known_key=$2; shift 2 ;;
     --head)
@@ -186,7 +186,7 @@ if [[ -z $stream && -r $git_dir/agentgov/stream ]]; then
 fi
 if [[ -z $stream ]]; then
   mapfile -t refs < <(git for-each-ref --format='%(refname)' refs/agentgov/ledger/)
-  ((${#refs[@]} < 2)) || fail_usage "there are several records: name one with --stream"
+  ((${#refs[@]} < 2)) || fail_usage "there are several records: name one with --record"
   stream=${refs[0]:-}
   stream=${stream#refs/agentgov/ledger/}
 fi

@@ -153,4 +153,4 @@ def test_a_record_that_was_cut_passes_only_after_forgetting(
 
 
 def test_forgetting_what_was_never_seen_is_an_error(repo: Path, agentgov: Cli) -> None:
-    assert "AG0352" in agentgov(repo, "verify", "--forget", "--stream", "0" * 32, code=2).err
+    assert "AG0352" in agentgov(repo, "verify", "--forget", "--record", "0" * 32, code=2).err

@@ -127,8 +127,8 @@ def test_no_file_is_left_after_a_failure_and_none_is_written_over(
     agentgov(repo, "prove", ":1", "--entry", "1", "-o", tmp_path / "p", code=2)
     agentgov(repo, "prove", "-o", tmp_path / "p", code=2)
     agentgov(repo, "prove", run, "-o", tmp_path / "p", code=2)
-    agentgov(repo, "prove", "--entry", "1", "--stream", "x", "-o", tmp_path / "p", code=2)
-    agentgov(repo, "prove", "--entry", "1", "--stream", "f" * 32, "-o", tmp_path / "p", code=3)
+    agentgov(repo, "prove", "--entry", "1", "--record", "x", "-o", tmp_path / "p", code=2)
+    agentgov(repo, "prove", "--entry", "1", "--record", "f" * 32, "-o", tmp_path / "p", code=3)
     assert not (tmp_path / "p").exists()
     (tmp_path / "p").write_text("mine")
     assert "AG0318" in agentgov(repo, "prove", ":1", "-o", tmp_path / "p", code=2).err

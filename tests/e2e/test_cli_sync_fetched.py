@@ -21,13 +21,13 @@ def test_records_are_fetched_by_name_into_the_remotes_namespace_only(
     theirs, own = stream_of(repo), stream_of(other)
     refs = remote_refs(other, git)
     assert f"refs/agentgov/remotes/origin/ledger/{theirs}" not in refs
-    said = agentgov(other, "sync", "--stream", theirs, "--json").json
+    said = agentgov(other, "sync", "--record", theirs, "--json").json
     assert said["fetched"]["new"] == [f"refs/agentgov/ledger/{theirs}"]
     refs = remote_refs(other, git)
     assert refs[f"refs/agentgov/remotes/origin/ledger/{theirs}"]
     assert f"refs/agentgov/ledger/{theirs}" not in refs
     assert refs[f"refs/agentgov/ledger/{own}"]
-    agentgov(other, "verify", "--stream", theirs, code=None)
+    agentgov(other, "verify", "--record", theirs, code=None)
 
 
 def test_what_was_fetched_once_is_followed(agentgov: Cli, repo: Path, other: Path, git: GitRunner) -> None:

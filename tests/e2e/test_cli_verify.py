@@ -60,8 +60,8 @@ def test_an_auditor_sees_every_record_of_a_mirror_and_trusts_none_unasked(
     said = json.loads(agentgov(mirror, "verify", "--all", "--json", code=13).out)
     assert [record["findings"][0]["code"] for record in said["records"]] == ["unknown-key"]
     stream = said["records"][0]["record"]
-    agentgov(mirror, "verify", "--stream", stream, code=13)
-    assert "AG0352" in agentgov(mirror, "verify", "--stream", "0" * 32, code=2).err
+    agentgov(mirror, "verify", "--record", stream, code=13)
+    assert "AG0352" in agentgov(mirror, "verify", "--record", "0" * 32, code=2).err
 
 
 def test_a_mirror_whose_record_lost_an_object_is_incomplete(
@@ -79,7 +79,7 @@ def test_a_mirror_whose_record_lost_an_object_is_incomplete(
     "words",
     [
         ("--all", "7kq2f"),
-        ("--stream", "0" * 32, "7kq2f"),
+        ("--record", "0" * 32, "7kq2f"),
         ("--trust", "no-such-file"),
         ("--jobs", "0"),
         ("none.tlog-proof",),

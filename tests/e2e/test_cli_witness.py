@@ -184,7 +184,7 @@ def test_what_is_no_key_is_not_shown(repo: Path, agentgov: Cli, text: str) -> No
     ("options", "error"),
     [
         ((), "AG0327"),
-        (("--stream", "0" * 32), "AG0330"),
+        (("--record", "0" * 32), "AG0330"),
         (("--timestamp", "http://x", "--timestamp-query", "q"), "AG0332"),
     ],
 )

@@ -89,8 +89,8 @@ def test_a_record_that_nobody_vouches_for_is_an_unknown_signer(prepared: Prepare
 
 def test_no_record_is_incomplete_and_one_that_was_seen_is_broken(prepared: Prepared, pin: Path) -> None:
     publish(prepared.repo, prepared.stream_id, [])
-    assert run_script(prepared.repo, "--stream", prepared.stream_id)[0] == ExitCode.INCOMPLETE
-    assert run_script(prepared.repo, "--stream", prepared.stream_id, "--pin", pin)[0] == ExitCode.BROKEN
+    assert run_script(prepared.repo, "--record", prepared.stream_id)[0] == ExitCode.INCOMPLETE
+    assert run_script(prepared.repo, "--record", prepared.stream_id, "--pin", pin)[0] == ExitCode.BROKEN
 
 
 @pytest.mark.parametrize("part", ["entries", "signatures", "checkpoint", "proof"])
@@ -207,7 +207,7 @@ def test_a_newer_kind_that_nobody_signed_is_broken_for_both(prepared: Prepared, 
 def test_missing_and_swapped_objects_are_told_apart(
     prepared: Prepared, pin: Path, git: GitRunner, make_repo: MakeRepo
 ) -> None:
-    repo, known = make_repo(), ("--stream", prepared.stream_id, "--pin", pin)
+    repo, known = make_repo(), ("--record", prepared.stream_id, "--pin", pin)
     publish(repo, prepared.stream_id, prepared.memory().seals_)
     ref = ledger_ref(prepared.stream_id)
     oids = [git(repo, "rev-parse", f"{ref}{seal}:entries") for seal in ("", "^")]
@@ -232,7 +232,7 @@ def test_replace_refs_and_grafts_change_nothing(prepared: Prepared, pin: Path, g
     assert run_script(prepared.repo, "--pin", pin) == before
 
 
-@pytest.mark.parametrize("args", [["--stream", "x"], ["--nonsense"], ["--key", "0"], ["--head", "3"]])
+@pytest.mark.parametrize("args", [["--record", "x"], ["--nonsense"], ["--key", "0"], ["--head", "3"]])
 def test_wrong_usage_is_said(prepared: Prepared, args: list[str]) -> None:
     done = subprocess.run(["bash", str(SCRIPT), *args, str(prepared.repo)], capture_output=True, check=False)
     assert done.returncode == ExitCode.USAGE

@@ -94,7 +94,7 @@ def test_the_golden_proof_verifies_alone() -> None:
 @pytest.mark.parametrize("stream", STREAMS)
 def test_the_golden_record_verifies_with_stock_tools(golden: Path, stream: str) -> None:
     known = [
-        "--stream",
+        "--record",
         stream,
         "--witnesses",
         str(FOLDER / "v1.witnesses"),
@@ -122,7 +122,7 @@ def test_stock_tools_find_a_cut_by_the_witness_and_a_stranger_by_the_trust_file(
     golden: Path, tmp_path: Path, git: GitRunner
 ) -> None:
     def run(*args: str | Path) -> int:
-        known = ["bash", SCRIPT, "--stream", STREAMS[0], *args, golden]
+        known = ["bash", SCRIPT, "--record", STREAMS[0], *args, golden]
         return subprocess.run([*map(str, known)], capture_output=True, check=False).returncode
 
     trusted, witnesses = FOLDER / "v1.allowed_signers", FOLDER / "v1.witnesses"
