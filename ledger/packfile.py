@@ -75,14 +75,16 @@ def write_kept(git: Git, objects: Sequence[tuple[Kind, bytes]], object_format: O
     for keep in folder.glob("pack-*.keep"):
         if keep.read_bytes() == f"{_KEEP_NOTE}\n".encode():
             keep.unlink(missing_ok=True)
-    done = _index(git, encode_pack(objects, object_format))
-    match = _is_written(done.stdout)
-    if match is None or not (folder / f"pack-{match[1].decode('ascii')}.keep").exists():
-        raise AgentgovError(
-            "git did not say which pack it wrote", id="AG0491", where=str(folder), hint="git fsck --full"
-        )
-    fsync_dir(folder)
-    return match[1].decode("ascii")
+    pack = encode_pack(objects, object_format)
+    for _ in range(_ATTEMPTS):
+        match = _is_written(_index(git, pack).stdout)
+        # A clean-up of another program's may have taken the `.keep`: written again, it is there again.
+        if match is not None and (folder / f"pack-{match[1].decode('ascii')}.keep").exists():
+            fsync_dir(folder)
+            return match[1].decode("ascii")
+    raise AgentgovError(
+        "git did not say which pack it wrote", id="AG0491", where=str(folder), hint="git fsck --full"
+    )
 
 
 def _index(git: Git, pack: bytes) -> GitResult:
