@@ -23,6 +23,7 @@ from re import Pattern
 
 from agentgov.ledger.redaction_literals import literals_of
 from agentgov.ledger.redaction_patterns import GENERIC_NAMES, RULES, Rule, generic_secret
+from agentgov.ledger.redaction_wrapped import wrapped_hits
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _ID_LENGTHS = (40, 64)
@@ -98,6 +99,9 @@ class Redactor:
                 yield from _generic_hits(value, lowered, keyword, kind, start, end)
             for literal in self._literals:
                 yield from _literal_hits(value, literal, start, end)
+            if self._literals:
+                for span in wrapped_hits(value, self._literals, start, end):
+                    yield _Span(*span, b"env")
 
 
 def _around(places: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
