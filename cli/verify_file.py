@@ -126,6 +126,8 @@ def _show(out: Screen, report: ProofReport, *, whole: bool) -> None:
         say("ok", "signer", f"{', '.join(report.persons)} stands behind this record's key")
     if report.by_log:
         say("ok", "key", "you trust this record's key itself")
+    if report.approved_by:
+        say("ok", "approval", f"signed by {', '.join(report.approved_by)}")
     for name, seconds in report.seen.items():
         say("ok", "witness", f"{name}, {_when(seconds)}")
     if not report.witnesses:
@@ -195,6 +197,7 @@ def _to_json(verdict: Verdict) -> dict[str, Any]:
         },
         "key": {"vkey": report.log_key.text(), "trusted": report.by_log},
         "persons": list(report.persons),
+        "approved_by": list(report.approved_by),
         "witnesses": dict(report.seen),
         "payloads": [
             {

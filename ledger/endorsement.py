@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
-from agentgov.ledger.signing import parse_envelope
+from agentgov.ledger.signing import Envelope, parse_envelope
 from agentgov.ledger.sshkey import SshPublicKey
 from agentgov.ledger.sshsig import verify_statement_alone
 
@@ -53,11 +53,21 @@ def verify_endorsement(body: Mapping[str, Any], log: str, public_key: str) -> li
         fits = False
     if not fits:
         raise BrokenRecordError("an endorsement is not about this record", id="AG0283")
+    return verify_persons(envelope, "an endorsement")
+
+
+def verify_persons(envelope: Envelope, what: str) -> list[SshPublicKey]:
+    """Check what persons signed, and return their keys.
+
+    Raises:
+        BrokenRecordError: AG0217 or AG0218, when a signature is wrong or none.
+        IncompleteError: AG0284, when it cannot be checked, because ssh-keygen is missing.
+    """
     try:
         return verify_statement_alone(envelope)
     except BrokenRecordError:
         raise
     except AgentgovError as error:
         raise IncompleteError(
-            f"an endorsement cannot be checked: {error.message}", id="AG0284", hint=error.hint
+            f"{what} cannot be checked: {error.message}", id="AG0284", hint=error.hint
         ) from error

@@ -21,6 +21,8 @@ from agentgov.ledger.tlog_proof import MAX_BYTES, MAX_HASHES
 
 VERSION: Final = 1
 MAX_ITEMS: Final = 256
+# Each of them may hold many signatures of persons.
+MAX_ENDORSEMENTS: Final = 8
 _KEYS: Final = {"endorsements", "entry", "keys", "payloads", "related", "signature", "timestamp", "v"}
 _INCLUDED: Final = {"entry", "index", "proof", "signature"}
 _PAYLOAD: Final = {"class", "field", "salt", "value"}
@@ -121,7 +123,7 @@ def parse_extra(raw: bytes) -> ProofExtra:
             _bytes(value["signature"]),
             _included(value["related"]),
             _included(value["keys"]),
-            _included(value["endorsements"]),
+            _included(value["endorsements"], MAX_ENDORSEMENTS),
             tuple(map(_payload, _list(value["payloads"], MAX_ITEMS))),
             None if timestamp is None else _bytes(timestamp),
         )
@@ -131,9 +133,9 @@ def parse_extra(raw: bytes) -> ProofExtra:
         raise _malformed(error.message) from None
 
 
-def _included(raw: object) -> tuple[Included, ...]:
+def _included(raw: object, most: int = MAX_ITEMS) -> tuple[Included, ...]:
     items = []
-    for item in _list(raw, MAX_ITEMS):
+    for item in _list(raw, most):
         if not isinstance(item, Mapping) or item.keys() != _INCLUDED:
             raise _malformed("an entry in it has other fields")
         index = item["index"]

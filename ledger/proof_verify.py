@@ -14,7 +14,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +24,7 @@ from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.checkpoint import Checkpoint, parse_checkpoint
 from agentgov.ledger.commitments import commitments_of
 from agentgov.ledger.cosignature import Cosignature, verify_cosignatures
-from agentgov.ledger.endorsement import verify_endorsement
+from agentgov.ledger.endorsement import verify_endorsement, verify_persons
 from agentgov.ledger.entry import PAYLOAD_TYPE, Entry, parse_entry
 from agentgov.ledger.merkle import verify_inclusion
 from agentgov.ledger.note import ED25519, Note, NoteKey, verify_note
@@ -55,6 +55,8 @@ class ProofReport:
         log_key: The record's key.
         by_log: Whether the reader trusts that key itself.
         persons: The trusted persons who stand behind it, with "since left" where that is so.
+        approved_by: Who signed the proven entry, if it is an approval: a name, or the fingerprint of a key
+            that the reader does not know.
         witnesses: The trusted witnesses who cosigned the head, by their names in the policy.
         seen: When each of them says so, POSIX seconds.
         payloads: The payloads that the entries commit to.
@@ -67,6 +69,7 @@ class ProofReport:
     log_key: NoteKey
     by_log: bool
     persons: tuple[str, ...]
+    approved_by: tuple[str, ...]
     witnesses: tuple[str, ...]
     seen: Mapping[str, int]
     payloads: tuple[ProvenPayload, ...]
@@ -116,14 +119,18 @@ class _Check:
             raise _foreign("it introduces a key that none of its entries was signed with")
         self._verify_payloads(entries)
         cosigned = verify_cosignatures(self._note, self._trust.policy.witnesses.values())
-        persons = self._persons(log_key.public_key, max(entry.seq for entry in entries))
+        persons, left = self._persons(log_key.public_key, max(entry.seq for entry in entries), cosigned)
         if not by_log and not persons:
             raise UntrustedSignerError(
-                "nobody you trust vouches for the key of this record",
+                "nobody you trust vouches for the key of this record"
+                if not left
+                else f"{', '.join(left)} stood behind its key and was revoked, and nothing in the file shows"
+                " that its head is from before",
                 id="AG0406",
                 where=log_key.text(),
                 hint=self._how_to_trust(),
             )
+        approved_by = self._approved_by(main)
         witnesses, seen = self._witnesses(cosigned)
         return ProofReport(
             self._head,
@@ -131,6 +138,7 @@ class _Check:
             log_key,
             by_log,
             persons,
+            approved_by,
             witnesses,
             seen,
             self._extra.payloads,
@@ -252,24 +260,51 @@ class _Check:
             raise _foreign(f"entry {entry.seq} in it stands behind nothing")
         return entry
 
-    def _persons(self, log_key: bytes, last: int) -> tuple[str, ...]:
-        """Return the trusted persons who stand behind the log key for entries up to `last`."""
-        people, names = self._trust.people, []
-        for frozen in people.frozen_heads(self._origin):
-            if frozen.size == self._head.size and frozen.root != self._head.root:
-                raise _foreign("its signed head is another one than the head that was frozen at that size")
+    def _persons(
+        self, log_key: bytes, last: int, cosigned: Sequence[Cosignature]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the trusted persons who stand behind the log key for entries up to `last`.
+
+        Then those who were revoked after that, if nothing shows that this head is an honest one: a thief of
+        their keys can write the whole record anew, and every entry below the freeze with it.
+        """
+        people = self._trust.people
+        frozen = people.frozen_heads(self._origin)
+        if any(head.size == self._head.size and head.root != self._head.root for head in frozen):
+            raise _foreign("its signed head is another one than the head that was frozen at that size")
+        # Whoever asks for witnesses believes them not to sign a head that does not extend what they saw.
+        policy = self._trust.policy
+        is_seen = policy.demands_witnesses and policy.is_met(policy.names_of([c.key for c in cosigned]))
+        is_from_before = is_seen or any(head.size == self._head.size for head in frozen)
+        names: list[str] = []
+        left: list[str] = []
         for included in self._extra.endorsements:
             entry = self._endorsement(included)
             self._verify_signature(entry, included, log_key, {})
             for key in verify_endorsement(entry.body, self._origin, log_key.hex()):
                 name = people.principal(key)
                 # Whoever was revoked no longer vouches for what stands at the frozen head or above it.
-                standing = people.standing(key, self._origin, last)
-                if name is not None and standing != "revoked":
-                    names.append(name if standing == "member" else f"{name} ({standing})")
+                standing = people.standing(key, self._origin, max(last, entry.seq))
+                if name is None or standing == "revoked":
+                    continue
+                if standing == "member":
+                    names.append(name)
+                else:
+                    (names if is_from_before else left).append(f"{name} ({standing})")
+        return tuple(dict.fromkeys(names)), tuple(dict.fromkeys(left))
+
+    def _approved_by(self, main: Entry) -> tuple[str, ...]:
+        """Return who signed the proven entry, if it is an approval; a wrong signature breaks the proof."""
+        if main.kind != "approval.given":
+            return ()
+        people, names = self._trust.people, []
+        for key in verify_persons(parse_envelope(main.body["envelope"]), "an approval"):
+            name, standing = people.principal(key), people.standing(key, self._origin, main.seq)
+            shown = f"{key.fingerprint} (none of your keys)" if name is None else name
+            names.append(shown if standing == "member" else f"{shown} ({standing})")
         return tuple(dict.fromkeys(names))
 
-    def _witnesses(self, cosigned: list[Cosignature]) -> tuple[tuple[str, ...], dict[str, int]]:
+    def _witnesses(self, cosigned: Sequence[Cosignature]) -> tuple[tuple[str, ...], dict[str, int]]:
         policy = self._trust.policy
         seen = {}
         for item in cosigned:

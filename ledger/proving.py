@@ -29,7 +29,7 @@ from agentgov.ledger.entry import SignedEntry
 from agentgov.ledger.merkle import Frontier, inclusion_ranges
 from agentgov.ledger.note import Note, NoteKey, parse_note
 from agentgov.ledger.people import People
-from agentgov.ledger.proof_extra import Included, ProofExtra, ProvenPayload
+from agentgov.ledger.proof_extra import MAX_ENDORSEMENTS, Included, ProofExtra, ProvenPayload
 from agentgov.ledger.proof_trust import ProofTrust
 from agentgov.ledger.proof_verify import verify_proof
 from agentgov.ledger.records import find_records
@@ -37,7 +37,6 @@ from agentgov.ledger.seal import Seal, SealStore
 from agentgov.ledger.tlog_policy import Policy
 from agentgov.ledger.tlog_proof import TlogProof
 
-MAX_ENDORSEMENTS: Final = 8
 _KEPT_SEALS: Final = 8
 _ENDORSES: Final = b'"kind":"stream.endorse"'
 _listed_seal = re.compile(rb"commit ([0-9a-f]{40,64})\n([^\n]*)\n").match

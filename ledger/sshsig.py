@@ -2,7 +2,8 @@
 
 Rules: the signed bytes are the DSSE encoding of a statement, in the namespace `agentgov-approval-v1`, which
 no other program uses; a signature is checked on its own first, then against the trust file, so that a wrong
-one and an unknown signer are different errors; an Ed25519 key of low order is refused whoever vouches for it.
+one and an unknown signer are different errors; an Ed25519 key of low order is refused whoever vouches for it,
+and a hardware key's signature without a touch.
 Where there is no key to sign with, the error names the command that makes one. No private key is read here.
 """
 
@@ -20,6 +21,7 @@ from agentgov.errors import AgentgovError, BrokenRecordError, UntrustedSignerErr
 from agentgov.git import Git, Repository, clean_environment
 from agentgov.ledger.signing import Envelope, EnvelopeSignature, pae
 from agentgov.ledger.sshkey import Fields, SshPublicKey, check_ssh_key, malformed, parse_public_key
+from agentgov.ledger.sshsig_check import is_right, is_touched, needs_program
 from agentgov.text import printable
 
 NAMESPACE: Final = "agentgov-approval-v1"
@@ -58,6 +60,8 @@ class SshSignature:
 
     public_key: SshPublicKey
     namespace: str
+    hash_name: str
+    signature: bytes
     blob: bytes
 
     def armored(self) -> str:
@@ -103,6 +107,7 @@ def sign_ssh(key: PersonKey, message: bytes, *, namespace: str = NAMESPACE) -> S
     Raises:
         AgentgovError: AG0215, when ssh-keygen is missing or cannot sign.
         BrokenRecordError: AG0218, when what it printed is no signature; AG0210, when the key is refused.
+        UntrustedSignerError: AG0430, when the key is in hardware and did not ask for a touch.
     """
     with tempfile.TemporaryDirectory(prefix="agentgov-") as folder:
         path = key.file
@@ -120,6 +125,7 @@ def sign_ssh(key: PersonKey, message: bytes, *, namespace: str = NAMESPACE) -> S
         )
     signature = parse_armored(done.stdout.decode("ascii", "replace"))
     check_ssh_key(signature.public_key)
+    _check_touch(signature)
     return signature
 
 
@@ -145,7 +151,8 @@ def verify_ssh(
 
     Raises:
         BrokenRecordError: AG0217, when the signature is wrong; AG0210, when its key is refused.
-        UntrustedSignerError: AG0216, when the trust file does not name the key for the principal.
+        UntrustedSignerError: AG0216, when the trust file does not name the key for the principal; AG0430,
+            when nobody touched the hardware key.
         AgentgovError: AG0215, when ssh-keygen is missing.
     """
     key = verify_ssh_alone(signature, message, namespace=namespace)
@@ -171,19 +178,36 @@ def verify_ssh_alone(signature: SshSignature, message: bytes, *, namespace: str 
 
     Raises:
         BrokenRecordError: AG0217, when it is wrong or for something else; AG0210, when its key is refused.
-        AgentgovError: AG0215, when ssh-keygen is missing.
+        UntrustedSignerError: AG0430, when it is a hardware key's, and nobody touched it.
+        AgentgovError: AG0215, when ssh-keygen is needed and missing.
     """
-    check_ssh_key(signature.public_key)
+    key = signature.public_key
+    check_ssh_key(key)
+    if signature.namespace != namespace or not _is_right(signature, message):
+        raise BrokenRecordError("a person's signature is wrong", id="AG0217", where=key.fingerprint)
+    _check_touch(signature)
+    return key
+
+
+def _is_right(signature: SshSignature, message: bytes) -> bool:
+    namespace = signature.namespace
+    if not needs_program(signature.public_key):
+        return is_right(signature.public_key, namespace, signature.hash_name, signature.signature, message)
     with tempfile.TemporaryDirectory(prefix="agentgov-") as folder:
         signed = Path(folder) / "signature"
         signed.write_text(signature.armored())
         command = ["-Y", "check-novalidate", "-q", "-n", namespace, "-s", str(signed)]
-        done = _ssh_keygen(command, message, _VERIFY_TIMEOUT_SECONDS)
-    if done.returncode != 0 or signature.namespace != namespace:
-        raise BrokenRecordError(
-            "a person's signature is wrong", id="AG0217", where=signature.public_key.fingerprint
+        return _ssh_keygen(command, message, _VERIFY_TIMEOUT_SECONDS).returncode == 0
+
+
+def _check_touch(signature: SshSignature) -> None:
+    if not is_touched(signature.public_key, signature.signature):
+        raise UntrustedSignerError(
+            "a hardware key signed this without a touch, so no person did",
+            id="AG0430",
+            where=signature.public_key.fingerprint,
+            hint="a key that asks for a touch: agentgov keys new --hardware",
         )
-    return signature.public_key
 
 
 def sign_statement(key: PersonKey, payload_type: str, payload: bytes) -> Envelope:
@@ -247,10 +271,10 @@ def parse_sshsig(raw: bytes) -> SshSignature:
     key, namespace = fields.string(), fields.text()
     fields.string()
     hash_name = fields.text()
-    fields.string()
+    signature = fields.string()
     if fields.rest() or hash_name not in ("sha256", "sha512"):
         raise malformed()
-    return SshSignature(SshPublicKey(key), namespace, raw)
+    return SshSignature(SshPublicKey(key), namespace, hash_name, signature, raw)
 
 
 def _setting(repository: Repository, name: str) -> str | None:

@@ -13,16 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
-from agentgov.errors import AgentgovError, BrokenRecordError
+from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.ids import RunId
+from agentgov.ledger.endorsement import verify_endorsement
 from agentgov.ledger.entry import Entry
 from agentgov.ledger.revocation import FrozenHead
-from agentgov.ledger.signing import parse_envelope
+from agentgov.ledger.signing import Envelope, parse_envelope
 from agentgov.ledger.sshkey import SshPublicKey
-from agentgov.ledger.sshsig import verify_statement_alone
+from agentgov.ledger.sshsig import parse_sshsig, verify_statement_alone
+from agentgov.ledger.sshsig_check import needs_program
 from agentgov.ledger.verify_report import Check, Finding, Status
+
+# Each costs a process, some 7 ms.
+MAX_ASKED: Final = 4096
 
 
 class Persons(Protocol):
@@ -64,11 +69,24 @@ class Statements:
         endorsements: Those who say that the record's key is theirs.
         approvals: Those who approved a result.
         unchecked: Places of approvals whose signatures could not be checked, and why.
+        asked: How many signatures a program was asked about.
     """
 
     endorsements: list[Signed] = field(default_factory=list)
     approvals: list[Signed] = field(default_factory=list)
     unchecked: list[tuple[int, str]] = field(default_factory=list)
+    asked: int = 0
+
+    def take_endorsement(self, entry: Entry, log: str, public_key: str) -> None:
+        """Check who stands behind the record.
+
+        Raises:
+            BrokenRecordError: AG0212, AG0217, AG0218 or AG0283, when it is wrong.
+            IncompleteError: AG0284, when it cannot be checked.
+        """
+        self._ask(entry)
+        keys = verify_endorsement(entry.body, log, public_key)
+        self.endorsements.append(Signed(entry.seq, None, tuple(keys)))
 
     def take_approval(self, entry: Entry) -> None:
         """Check the signatures of an approval.
@@ -76,8 +94,9 @@ class Statements:
         Raises:
             BrokenRecordError: AG0212, AG0217 or AG0218, when one is wrong.
         """
-        envelope = parse_envelope(entry.body["envelope"])
+        envelope = _envelope(entry)
         try:
+            self._ask(entry)
             keys = verify_statement_alone(envelope)
         except BrokenRecordError:
             raise
@@ -86,6 +105,26 @@ class Statements:
             self.unchecked.append((entry.seq, error.message))
             return
         self.approvals.append(Signed(entry.seq, entry.run, tuple(keys)))
+
+    def _ask(self, entry: Entry) -> None:
+        """Count the signatures that cost a process each: whoever writes a record says how many there are.
+
+        Raises:
+            BrokenRecordError: AG0212 or AG0218, when one is none.
+            IncompleteError: AG0284, when there are too many.
+        """
+        keys = (parse_sshsig(item.signature).public_key for item in _envelope(entry).signatures)
+        self.asked += sum(map(needs_program, keys))
+        if self.asked > MAX_ASKED:
+            raise IncompleteError(
+                f"more than {MAX_ASKED} signatures in it are by keys that only ssh-keygen can check",
+                id="AG0284",
+                where=f"entry {entry.seq}",
+            )
+
+
+def _envelope(entry: Entry) -> Envelope:
+    return parse_envelope(entry.body["envelope"])
 
 
 @dataclass(slots=True)

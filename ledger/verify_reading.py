@@ -19,14 +19,13 @@ from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.ids import RunId
 from agentgov.ledger.bodies import KINDS
 from agentgov.ledger.chain import NO_LEAF, LeafHash, leaf_hash, verify_link
-from agentgov.ledger.endorsement import verify_endorsement
 from agentgov.ledger.entry import PAYLOAD_TYPE, Entry, SignedEntry, decode_frame, parse_entry
 from agentgov.ledger.keyring import Keyring
 from agentgov.ledger.merkle import Frontier, verify_inclusion
 from agentgov.ledger.seal import Seal
 from agentgov.ledger.signing import verify_signature
 from agentgov.ledger.verify_evidence import Evidence
-from agentgov.ledger.verify_people import Signed, Statements
+from agentgov.ledger.verify_people import Statements
 from agentgov.ledger.verify_report import Code, Finding
 from agentgov.ledger.verify_rules import RunRules
 from agentgov.ledger.verify_source import ORIGIN_PREFIX, RawRecord, RawTail, RecordSource
@@ -251,8 +250,7 @@ class Reading:
         elif kind in _BY_PERSONS and not self._with_signatures:
             return
         elif kind == "stream.endorse":
-            keys = verify_endorsement(body, self.log, self.key)
-            self.statements.endorsements.append(Signed(entry.seq, None, tuple(keys)))
+            self.statements.take_endorsement(entry, self.log, self.key)
         elif kind == "approval.given":
             self.statements.take_approval(entry)
         elif kind == "log.recovered":
