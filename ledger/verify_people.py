@@ -114,13 +114,14 @@ class Statements:
             IncompleteError: AG0284, when there are too many.
         """
         keys = (parse_sshsig(item.signature).public_key for item in _envelope(entry).signatures)
-        self.asked += sum(map(needs_program, keys))
-        if self.asked > MAX_ASKED:
+        wanted = sum(map(needs_program, keys))
+        if wanted and self.asked + wanted > MAX_ASKED:
             raise IncompleteError(
                 f"more than {MAX_ASKED} signatures in it are by keys that only ssh-keygen can check",
                 id="AG0284",
                 where=f"entry {entry.seq}",
             )
+        self.asked += wanted
 
 
 def _envelope(entry: Entry) -> Envelope:
