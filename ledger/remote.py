@@ -3,6 +3,8 @@
 Rules this module keeps:
     * One address, one transport: git may use the protocol of that address and no other, no remote helper, no
       program that the repository's configuration names for the far end, no bundle or pack from elsewhere.
+      The address that was shown is the one used: git gets it under a name made for one exchange, so that
+      neither a second `url.<base>.insteadOf` nor a `[remote "<address>"]` of the configuration applies to it.
     * What the remote offers is read up to a limit of bytes and time; names are taken only in the forms that
       this program writes, everything else is counted and left alone. Objects are checked as they arrive
       (`transfer.fsckObjects`) and may fill only so much of the disk.
@@ -17,6 +19,7 @@ import contextlib
 import os
 import re
 import resource
+import secrets
 import signal
 import subprocess
 import threading
@@ -34,6 +37,8 @@ MAX_ADVERTISED_BYTES: Final = 64 * 2**20
 MAX_SAID_BYTES: Final = 2**20
 MAX_PACK_BYTES: Final = 4 * 2**30
 PUSHED_AT_ONCE: Final = 400
+# Stands for the remote's address among arguments.
+_THERE: Final = "<there>"
 _find_addresses: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+")
 _is_ours = re.compile(
     r"refs/agentgov/(?:archive|(?:ledger|timestamp)/[0-9a-f]{32}|witness/[0-9a-f]{32}/[0-9a-f]{8}"
@@ -102,7 +107,7 @@ class Remote:
             AgentgovError: AG0482, it cannot be reached; AG0484, it says too much or nothing readable; AG0494,
                 it does not answer in time.
         """
-        args = ("ls-remote", "--symref", "--upload-pack=git-upload-pack", self.fetch_url)
+        args = ("ls-remote", "--symref", "--upload-pack=git-upload-pack", _THERE)
         return parse_offer(self._exchange(self.fetch_url, *args, limit=MAX_ADVERTISED_BYTES).stdout)
 
     def fetch(self, refs: Sequence[str]) -> None:
@@ -122,7 +127,7 @@ class Remote:
                 "--no-show-forced-updates",
                 "--upload-pack=git-upload-pack",
                 "--stdin",
-                self.fetch_url,
+                _THERE,
                 input="".join(f"{ref}\n" for ref in refs).encode(),
             )
 
@@ -150,7 +155,7 @@ class Remote:
                 "--no-follow-tags",
                 "--recurse-submodules=no",
                 "--receive-pack=git-receive-pack",
-                self.push_url,
+                _THERE,
                 *(f"{targets[ref]}:{ref}" for ref in part),
                 check=False,
                 env=env,
@@ -197,11 +202,12 @@ class Remote:
             "push.followTags": "false",
             "push.pushOption": "",
         }
+        name = f"agentgov-{secrets.token_hex(16)}:"
         asks = self.left_seconds is None
         git = Git(self.repository.common_dir)
-        more = {**(env or {}), **({"GIT_TERMINAL_PROMPT": "1"} if asks else {})}
+        more = {**(env or {}), **_only(url, name), **({"GIT_TERMINAL_PROMPT": "1"} if asks else {})}
         process = subprocess.Popen(
-            git.command(*args, config=config),
+            git.command(*(name if arg == _THERE else arg for arg in args), config=config),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -363,6 +369,16 @@ def parse_offer(raw: bytes) -> Offer:
             elif not name.startswith("refs/agentgov/remotes/"):
                 odd += 1
     return Offer(refs, heads, default, odd)
+
+
+def _only(url: str, name: str) -> dict[str, str]:
+    # git-config(1), url.<base>.insteadOf: the longest match wins, and what it gives is not rewritten again.
+    # Nobody knows the name before. Not with -c, which ends the key at the address's first "=".
+    keys = (f"url.{url}.insteadOf", f"url.{url}.pushInsteadOf")
+    found = {"GIT_CONFIG_COUNT": str(len(keys))}
+    for number, key in enumerate(keys):
+        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": name}
+    return found
 
 
 def _quoted(folder: Path) -> str:
