@@ -12,21 +12,23 @@ Rules this module keeps:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Final
 
-from agentgov.errors import AgentgovError, BrokenRecordError, UntrustedSignerError
+from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError, UntrustedSignerError
 from agentgov.git import ZERO_OID, Git, Repository
 from agentgov.ledger.anchors import Anchor, AnchorKind
 from agentgov.ledger.checkpoint import Checkpoint, parse_checkpoint
 from agentgov.ledger.cosignature import Cosignature, verify_cosignature
-from agentgov.ledger.cosigned import read_cosigned, read_stamped
+from agentgov.ledger.cosigned import Read, cosigned_notes, read_stamped
 from agentgov.ledger.note import Note, NoteKey, parse_note
 from agentgov.ledger.timestamps import Authorities, is_available, verify_timestamp
 from agentgov.ledger.tlog_policy import Policy, is_supported
 
 ORIGIN_PREFIX: Final = "agentgov/"
 MAX_PROBLEMS: Final = 20
+_LOOKED_AT: Final = 64
 _DURABLE: Final = {"core.fsync": "objects,reference", "core.fsyncMethod": "fsync"}
 
 
@@ -59,36 +61,52 @@ def read_anchors(
     Returns:
         The anchors, each once; and what was passed over, in words.
     """
-    reading = _Reading(ORIGIN_PREFIX + stream_id)
-    notes = [note for found in read_cosigned(repository, stream_id).values() for note in found]
+    reading, read = _Reading(ORIGIN_PREFIX + stream_id), Read()
     if policy is not None:
-        for note in notes:
+        key_ids = sorted({key.key_id.hex() for key in policy.witnesses.values()})
+        for note in cosigned_notes(repository, stream_id, key_ids, read):
             reading.take_note(note, policy)
-    elif notes:
-        reading.pass_over("there are witnesses' signatures, and nobody here is named as a witness")
-    stamped = read_stamped(repository, stream_id)
-    if stamped and authorities is None:
-        reading.pass_over("there are time stamps, and no authority is believed here")
-    elif stamped and not is_available():
-        reading.pass_over(
-            "there are time stamps, which cannot be checked here: pip install 'agentgov[timestamp]'"
-        )
-    elif authorities is not None:
-        for raw_note, raw_response in stamped:
+    # Those of others only lead to a remark: a few of them are enough.
+    for note in itertools.islice(cosigned_notes(repository, stream_id, None, Read()), _LOOKED_AT):
+        if policy is not None:
+            reading.take_note(note, policy)
+        else:
+            reading.pass_over("there are witnesses' signatures, and nobody here is named as a witness")
+    stamps = read_stamped(repository, stream_id, read)
+    if authorities is not None and is_available():
+        for raw_note, raw_response in stamps:
             reading.take_stamp(raw_note, raw_response, authorities)
+    elif next(stamps, None) is not None:
+        reading.pass_over(
+            "there are time stamps, and no authority is believed here"
+            if authorities is None
+            else "there are time stamps, which cannot be checked here: pip install 'agentgov[timestamp]'"
+        )
+    if not read.is_whole:
+        reading.pass_over("not every signature of witnesses and authorities that lies here could be read")
     return list(reading.anchors), list(reading.problems)[:MAX_PROBLEMS]
 
 
 def own_cosigned(repository: Repository, stream_id: str, key: NoteKey) -> list[tuple[Note, Cosignature]]:
-    """Return the heads of a record that one witness has cosigned, largest first; wrong ones are left out."""
-    found: list[tuple[Note, Cosignature]] = []
-    for size, notes in read_cosigned(repository, stream_id).items():
-        for note in notes:
-            cosignature = _cosignature_of(note, key)
-            right = cosignature is not None and cosignature.checkpoint.origin == ORIGIN_PREFIX + stream_id
-            if cosignature is not None and right and cosignature.checkpoint.size == size:
-                found.append((note, cosignature))
-    return sorted(found, key=lambda pair: pair[1].checkpoint.size, reverse=True)
+    """Return the heads of a record that one witness has cosigned, largest first; wrong ones are left out.
+
+    Raises:
+        IncompleteError: AG0477, when there is more than can be read, or not all of it is here.
+    """
+    read = Read()
+    found: dict[Checkpoint, tuple[Note, Cosignature]] = {}
+    for note in cosigned_notes(repository, stream_id, [key.key_id.hex()], read):
+        cosignature = _cosignature_of(note, key)
+        if cosignature is not None and cosignature.checkpoint.origin == ORIGIN_PREFIX + stream_id:
+            found.setdefault(cosignature.checkpoint, (note, cosignature))
+    if not read.is_whole:
+        raise IncompleteError(
+            f"what {key.name} has signed of this record before cannot all be read",
+            id="AG0477",
+            where=witness_ref(stream_id, key),
+            hint="git fetch ORIGIN 'refs/agentgov/*:refs/agentgov/*'",
+        )
+    return sorted(found.values(), key=lambda pair: pair[1].checkpoint.size, reverse=True)
 
 
 def write_cosigned(repository: Repository, stream_id: str, key: NoteKey, note: Note, *, seconds: int) -> str:
