@@ -14,7 +14,7 @@ from agentgov.ledger.signing import Envelope, EnvelopeSignature, pae
 from agentgov.ledger.sshsig_check import needs_program
 from agentgov.ledger.verify_people import Statements
 from tests.support import sshsigs
-from tests.support.persons import LOG, ssh_key
+from tests.support.persons import LOG, ssh_key, ssh_string
 
 MESSAGE = b"message"
 
@@ -73,7 +73,7 @@ def test_a_hardware_key_that_nobody_touched_is_no_person(tmp_path: Path, flags: 
 
 @pytest.mark.parametrize("hash_name", [b"sha1", b"md5", b"", b"SHA512"])
 def test_other_hashes_are_refused(hash_name: bytes) -> None:
-    raw = sshsigs.sshsig(3, MESSAGE).replace(b"\0\0\0\6sha512", sshsigs.ssh_string(hash_name))
+    raw = sshsigs.sshsig(3, MESSAGE).replace(b"\0\0\0\6sha512", ssh_string(hash_name))
     with pytest.raises(AgentgovError) as error:
         check(raw)
     assert error.value.id == "AG0218"
