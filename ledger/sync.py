@@ -5,7 +5,7 @@ Rules this module keeps:
     * The chain, its witnesses and time stamps, and the payload classes that the caller allows, go to one
       remote, under `refs/agentgov/`: payloads as `refs/agentgov/payloads/<record>/<run>/<class>`, where
       `<record>` is that of the clone which sends them. No branch is touched here.
-    * What leaves is remembered before it leaves (`sync_log`), durably.
+    * What leaves is looked at first (`sync_leaving`), and remembered before it leaves (`sync_log`), durably.
     * No force, no deletion: a ref that the remote does not take as a successor stays what it is there.
     * A remote without any branch is refused: a record must not become what people clone.
     * What a person agreed to is kept per repository in the user's state folder; another address, another
@@ -35,6 +35,7 @@ from agentgov.ledger.note import parse_note
 from agentgov.ledger.remote import Offer, Remote, Sent
 from agentgov.ledger.seal import REF_PREFIX, SealStore
 from agentgov.ledger.sync_fetch import Finding, Received, fetch_records, stream_of
+from agentgov.ledger.sync_leaving import check_payloads, check_records
 from agentgov.ledger.sync_log import CLASSES, note_pushes, pushed
 
 __all__ = [
@@ -141,7 +142,8 @@ def make_plan(
 
     Raises:
         UsageError: AG0483, when the remote has no branch.
-        BrokenRecordError: When this clone's newest seal cannot be read.
+        BrokenRecordError: When this clone's newest seal cannot be read; AG0496, when a ref leads to anything
+            else than a record or content of its class.
     """
     if not offer.heads:
         raise UsageError(
@@ -159,6 +161,7 @@ def make_plan(
         and ref not in without
         and not _is_behind(git, oid, offer.refs.get(ref))
     }
+    check_records(git, chain)
     targets = dict(chain)
     payloads: dict[str, PayloadPart] = {}
     held: dict[str, int] = {}
@@ -170,6 +173,8 @@ def make_plan(
             fresh = {ref: item for ref, item in found.items() if offer.refs.get(ref) != item[1]}
             if cls in classes and fresh:
                 tips = [oid for _, oid in fresh.values()]
+                leaving = dict(zip(fresh, tips, strict=True))
+                check_payloads(Git(store), leaving, cls, offer.refs.values())
                 size_bytes = _disk_usage(Git(store), tips, offer.refs.values())
                 payloads[cls] = PayloadPart(tuple(run for run, _ in fresh.values()), size_bytes)
                 targets.update({ref: oid for ref, (_, oid) in fresh.items() if ref not in without})
