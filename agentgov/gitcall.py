@@ -270,13 +270,20 @@ def clean_environment() -> dict[str, str]:
     """Return this process's environment without `GIT_*`, but for those that say where configuration lies.
 
     Git's own list (`git rev-parse --local-env-vars`) is not enough: GIT_EXTERNAL_DIFF or GIT_SSH_COMMAND
-    name programs too. Where a person keeps their configuration is as much theirs as HOME is.
+    name programs too. Where a person keeps their configuration is as much theirs as HOME is. Of PATH only
+    absolute places are kept: in any other a repository brings its own programs, and an `ssh-keygen` of its
+    own calls every signature right.
     """
-    return {
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name in _PLACES_OF_CONFIGURATION
     }
+    if "PATH" in kept:
+        places = [place for place in kept["PATH"].split(os.pathsep) if place.startswith("/")]
+        # An empty PATH is the folder that one stands in.
+        kept["PATH"] = os.pathsep.join(places) or os.defpath
+    return kept
 
 
 def git_version() -> str:

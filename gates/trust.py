@@ -8,6 +8,7 @@ Rules kept here:
 - A certificate is nobody: whom it names is up to whoever issued it, not to the trust file.
 - Who is not revoked must pass `ssh-keygen`'s own reading of the trust file too, dates included. For who is,
   the place in the record decides, and nothing else.
+- A line that only `ssh-keygen` understands names nobody: whom it names could be neither counted nor revoked.
 """
 
 from __future__ import annotations
@@ -64,13 +65,15 @@ class TrustedPersons:
         own = key.fingerprint in self._own_fingerprints
         if self.people.revocations_of(key):
             return self._revoked(key, own, place)
-        if self.allowed_signers.strip():
+        name = self.people.principal(key)
+        if name is not None:
             try:
-                name = self.person_of(sshsig.verify_ssh(parsed, message, self.allowed_signers))
+                sshsig.verify_ssh(parsed, message, self.allowed_signers)
                 return Principal(name, own or name in self._own_persons)
-            except UntrustedSignerError:
-                # The key may still be the operator's own.
-                return Principal(OPERATOR, True) if own else None
+            except UntrustedSignerError as error:
+                if error.id != "AG0216":
+                    raise
+        # The key may still be the operator's own.
         return Principal(OPERATOR, True) if own else None
 
     def identify_at(self, log: str, seq: int) -> Callable[[bytes, bytes], Principal | None]:

@@ -7,7 +7,8 @@ Rules kept here:
 - One person is everybody whom a chain of lines that share a name or a key joins: neither a second key nor a
   second address makes a second person.
 - A line that is not understood, that is for certificates or for another namespace gives nobody trust. A
-  pattern names nobody: a person has to be counted, so a person has to be named.
+  pattern names nobody: a person has to be counted, so a person has to be named. Nor does a name that could
+  not stand in the file of revoked keys: a person has to be revocable.
 - A key is asked about by its bytes, a place by record and entry number. The dates of a line say nothing here:
   a record's times are its writer's claim. Who goes is revoked, and a revocation has places.
 """
@@ -15,13 +16,14 @@ Rules kept here:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
 from agentgov.errors import AgentgovError, ConfigError
-from agentgov.ledger.revocation import FrozenHead, Revocation, frozen_heads, parse_revoked
+from agentgov.ledger.revocation import FrozenHead, Revocation, frozen_heads, is_name, parse_revoked
 from agentgov.ledger.sshkey import SshPublicKey, parse_public_key
 from agentgov.ledger.sshsig import NAMESPACE
 
@@ -136,8 +138,11 @@ class People:
         return frozen_heads(self.revocations, log)
 
     def person_of(self, name: str) -> str:
-        """Return the one name under which all names of a person are counted; names compare without case."""
-        return self._persons.get(name.casefold(), name)
+        """Return the one name under which all names of a person are counted.
+
+        Names compare without case, and without the differences that Unicode makes between spellings.
+        """
+        return self._persons.get(_folded(name), name)
 
     def names_of(self, person: str) -> list[str]:
         """Return every name of a person, in the order of the trust file."""
@@ -190,7 +195,7 @@ def join_persons(groups: Iterable[tuple[Sequence[str], Sequence[str]]]) -> dict[
 
     shown: dict[str, str] = {}
     for names, keys in groups:
-        items = [name.casefold() for name in names]
+        items = [_folded(name) for name in names]
         for item, name in zip(items, names, strict=True):
             shown.setdefault(item, name)
         # A fingerprint holds a capital, which no name without case does: the two cannot meet.
@@ -203,13 +208,20 @@ def join_persons(groups: Iterable[tuple[Sequence[str], Sequence[str]]]) -> dict[
     return {item: first[leader(item)] for item in shown}
 
 
+def _folded(name: str) -> str:
+    # Two spellings that look the same would be two persons: Unicode, section 3.13 (D146), and its annex 15.
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
 def _parse_line(number: int, line: str) -> TrustLine:
     """Read one line as ssh-keygen does: principals, perhaps options, then the key."""
     found = None if len(line) > MAX_LINE_CHARS else _split_names(line)
     if found is None:
         raise _wrong("it is no line of principals and a key")
     names = tuple(
-        name for name in (found[1] or found[2] or "").split(",") if name and not set(name) & set("*?!")
+        name
+        for name in (found[1] or found[2] or "").split(",")
+        if is_name(name) and not set(name) & set("*?!")
     )
     options, rest = _options(found[3])
     key = parse_public_key(rest)

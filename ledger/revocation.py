@@ -182,9 +182,14 @@ def _head(raw: str) -> FrozenHead | None:
 
 
 def _name(raw: str, number: int) -> str:
-    if not raw or raw != raw.strip() or len(raw) > MAX_NAME_CHARS or printable(raw) != raw:
+    if not is_name(raw):
         raise _malformed(number, "a name or a reason is not one printable line")
     return raw
+
+
+def is_name(raw: str) -> bool:
+    """Whether a name, or a reason, can stand in the file: printable, not too long, no blanks around it."""
+    return bool(raw) and raw == raw.strip() and len(raw) <= MAX_NAME_CHARS and printable(raw) == raw
 
 
 def _malformed(number: int, what: str) -> ConfigError:

@@ -304,7 +304,7 @@ def _principals(trust: Path, signed: Path) -> list[str]:
     done = _ssh_keygen(command, b"", _VERIFY_TIMEOUT_SECONDS)
     if done.returncode != 0:
         return []
-    names = [name for line in done.stdout.decode("utf-8", "replace").split() for name in line.split(",")]
+    names = [name for line in done.stdout.decode("utf-8", "replace").splitlines() for name in line.split(",")]
     # A pattern names nobody: a person has to be counted, so a person has to be named.
     return [name for name in names if name and not set(name) & set("*?!")]
 
