@@ -40,6 +40,7 @@ class _Outcome:
     error: AgentgovError | None = None
     sent: bool | None = None
     refs: dict[str, str] = field(default_factory=dict)
+    parted: bool = False
 
 
 @group.callback(invoke_without_command=True)
@@ -109,7 +110,10 @@ def witness(
     stamping = Stamping(session, timestamp, query_file, response_file, authorities)
     key = _find_key(session, key_file, needed=not stamping.is_asked)
     outcomes = _fetch(session, remote, streams or [], every=every)
+    # Of two copies that part, neither is signed: nobody here knows which one is right.
+    doubtful = {outcome.stream_id for outcome in outcomes if outcome.parted}
     places = _choose(session, streams or [], every=every, remote=remote)
+    places = [place for place in places if place.stream_id not in doubtful]
     if stamping.is_for_one and len(places) != 1:
         raise UsageError(
             "a query or an answer is about one record: say which", id="AG0328", hint="add --record ID"
@@ -181,6 +185,7 @@ def _fetch(session: Session, remote: str | None, streams: list[str], *, every: b
         return []
     from agentgov.errors import BrokenRecordError, IncompleteError
     from agentgov.ledger.remote import find_remote
+    from agentgov.ledger.seal import REF_PREFIX
     from agentgov.ledger.sync_fetch import fetch_records, stream_of
 
     there = find_remote(session.repo, remote)
@@ -191,12 +196,14 @@ def _fetch(session: Session, remote: str | None, streams: list[str], *, every: b
         kind = IncompleteError if finding.exit_code is ExitCode.INCOMPLETE else BrokenRecordError
         where = finding.ref if finding.kept is None else f"{finding.ref}, kept as {finding.kept}"
         error = kind(finding.text, id="AG0462", where=where)
-        outcomes.append(_Outcome(stream_of(finding.ref) or "archive", remote, error=error))
+        parted = finding.ref.startswith(REF_PREFIX)
+        outcomes.append(_Outcome(stream_of(finding.ref) or "archive", remote, error=error, parted=parted))
     return outcomes
 
 
 def _choose(session: Session, streams: list[str], *, every: bool, remote: str | None) -> list[Place]:
-    places = find_records(session.repo)
+    # What was kept because it did not fit is evidence, and no record to vouch for.
+    places = [place for place in find_records(session.repo) if "/conflicts/" not in place.where]
     if streams:
         missing = [name for name in streams if name not in {place.stream_id for place in places}]
         if missing:

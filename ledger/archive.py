@@ -106,13 +106,18 @@ def head_of(store: SealStore, stream_id: str, seal: str) -> ListedHead:
     """Return the line for a record whose newest seal this is; its checkpoint is read, not believed.
 
     Raises:
-        BrokenRecordError: AG0488, it belongs to another record; and as `SealStore.read`.
+        BrokenRecordError: AG0488, it belongs to another record or has a size that no list takes; and as
+            `SealStore.read`.
         IncompleteError: AG0017, when objects are missing.
     """
     checkpoint = parse_checkpoint(parse_note(store.read(seal).checkpoint).text)
     if checkpoint.origin != _ORIGIN + stream_id:
         raise BrokenRecordError("this seal belongs to another record", id="AG0488", where=seal)
-    return ListedHead(stream_id, checkpoint.size, checkpoint.root, seal)
+    head = ListedHead(stream_id, checkpoint.size, checkpoint.root, seal)
+    # Whoever may push a head must not make a list that nobody can read, and that can only grow.
+    if _parse_line(head.line().removesuffix("\n").encode("ascii")) is None:
+        raise BrokenRecordError("no record has so many entries", id="AG0488", where=seal)
+    return head
 
 
 def has_ended(seal: Seal) -> bool:

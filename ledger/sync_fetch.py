@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from agentgov.errors import AgentgovError, ExitCode
 from agentgov.git import ZERO_OID, CatFile, Git
-from agentgov.ledger.archive import ListedHead, ancestry, read_list
+from agentgov.ledger.archive import ARCHIVE_REF, ListedHead, ancestry, read_list
 from agentgov.ledger.remote import Offer, Remote
 
 _OURS: Final = "refs/agentgov/"
@@ -130,7 +130,7 @@ def fetch_records(
         for ref, oid in fresh.items():
             fetching.take(ref, before.get(ref), oid)
         for ref in before:
-            if ref.startswith(f"{_OURS}ledger/") and ref not in offer.refs:
+            if ref not in offer.refs and (stream_of(ref) is not None or ref == ARCHIVE_REF):
                 fetching.miss(ref, before[ref], offer)
         for ref, oid in chosen.items():
             fetching.compare(ref, local.get(ref), oid)
@@ -181,7 +181,10 @@ class _Fetching:
             self.findings.append(Finding("shorter" if shorter else "forked", ref, self._keep(ref, new)))
 
     def miss(self, ref: str, old: str, offer: Offer) -> None:
-        """Judge a record that is no longer offered: what the remote's archive holds is not gone."""
+        """Judge what is no longer offered: a record that the remote's archive holds is not gone."""
+        if not ref.startswith(f"{_OURS}ledger/"):
+            self.findings.append(Finding("gone", ref, self._place(ref)))
+            return
         if self._archived is None:
             self._archived = self._read_archive(offer.refs.get(f"{_OURS}archive"))
         head = self._archived.get(stream_of(ref) or "")
