@@ -11,6 +11,7 @@ Rules kept here:
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,10 +91,17 @@ def _read_keys(path: Path) -> ProofTrust:
     if not path.is_dir():
         return parse_trust(_read(path, proof_trust.MAX_BYTES), where=str(path))
     files = {name: path / name for name in proof_trust.FILES}
+    # A link to nowhere is there: who was revoked must not come back because it cannot be read.
     return read_trust(
-        {name: _read(file, proof_trust.MAX_BYTES) for name, file in files.items() if file.exists()},
-        where=str(path),
+        {name: _read_plain(file) for name, file in files.items() if os.path.lexists(file)}, where=str(path)
     )
+
+
+def _read_plain(path: Path) -> bytes:
+    """Read a file that a folder holds: nobody named it, so nobody waits for what is no file."""
+    if path.exists() and not path.is_file():
+        raise UsageError("this is no regular file", id="AG0316", where=str(path))
+    return _read(path, proof_trust.MAX_BYTES)
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -2,7 +2,8 @@
 
 Rules kept here:
 - What can fail fails here, before anything was recorded or copied.
-- The agent gets the user's environment, less what would point its git at the user's own repository.
+- The agent gets the user's environment, less what would point its git at the user's own repository, and less
+  the key of a witness.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from agentgov.harness.process import NotFoundError, find_program
 from agentgov.ids import RunId, is_token
 
 VERSION_SECONDS = 20
+# What signs for others than the person who works here is none of an agent's.
+_NOT_FOR_AGENTS = frozenset({"AGENTGOV_WITNESS_KEY"})
 _POINTS_ELSEWHERE = frozenset(
     {
         "GIT_DIR",
@@ -124,7 +127,8 @@ def agent_env(
         is_clone: It works in a copy.
         changes: What the workspace and the adapter set or (with None) remove, in order.
     """
-    kept = {name: value for name, value in env.items() if not (is_clone and name in _POINTS_ELSEWHERE)}
+    dropped = _NOT_FOR_AGENTS | _POINTS_ELSEWHERE if is_clone else _NOT_FOR_AGENTS
+    kept = {name: value for name, value in env.items() if name not in dropped}
     kept |= {"PWD": str(cwd), "AGENTGOV_RUN": run}
     for change in changes:
         for name, value in change.items():

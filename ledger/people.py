@@ -218,11 +218,10 @@ def _parse_line(number: int, line: str) -> TrustLine:
     found = None if len(line) > MAX_LINE_CHARS else _split_names(line)
     if found is None:
         raise _wrong("it is no line of principals and a key")
-    names = tuple(
-        name
-        for name in (found[1] or found[2] or "").split(",")
-        if is_name(name) and not set(name) & set("*?!")
-    )
+    written = [name for name in (found[1] or found[2] or "").split(",") if name]
+    if not all(map(is_name, written)):
+        raise _wrong("a name in it is too long, or cannot be printed")
+    names = tuple(name for name in written if not set(name) & set("*?!"))
     options, rest = _options(found[3])
     key = parse_public_key(rest)
     namespaces = options.get("namespaces")
