@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -144,8 +146,9 @@ def test_the_mirror_only_grows_and_no_record_goes_back_in_it(
     for bad in ("", f"{record} {int(count) - 1} {root} {seal}\n", f"{ID} {count} {root} {seal}\n"):
         commit = flat(repo, git, "streams", parents=(tip,), content=bad)
         assert "goes back or is gone" in push(repo, f"{commit}:{ref}", git=git)
-    more = f"{ID} 1 {root} {seal}\n{record} {int(count) + 1} {root} {seal}\n"
-    assert push(repo, f"{flat(repo, git, 'streams', parents=(tip,), content=more)}:{ref}", git=git) == ""
+    more = f"{record} {int(count) + 1} {root} {seal}\n"
+    commit = flat(repo, git, "streams", parents=(tip,), content=more)
+    assert "names no head of its record" in push(repo, f"{commit}:{ref}", git=git)
 
 
 def test_a_record_leaves_its_own_ref_only_for_the_archive(repo: Path, remote: Path, git: GitRunner) -> None:
@@ -154,9 +157,9 @@ def test_a_record_leaves_its_own_ref_only_for_the_archive(repo: Path, remote: Pa
     line = git(remote, "cat-file", "blob", "refs/heads/agentgov-records:streams") + "\n"
     older = git(remote, "rev-parse", f"{tip}^")
     part = flat(repo, git, "streams", parents=(older,), content=line)
-    assert push(repo, f"{part}:refs/agentgov/archive", git=git) == ""
+    assert "names no head of its record" in push(repo, f"{part}:refs/agentgov/archive", git=git)
     assert "never deleted" in push(repo, f":{ref}", git=git)
-    whole = flat(repo, git, "streams", parents=(part, tip), content=line)
+    whole = flat(repo, git, "streams", parents=(tip,), content=line)
     assert push(repo, f"{whole}:refs/agentgov/archive", git=git) == ""
     assert push(repo, f":{ref}", git=git) == ""
     assert "deleted" in push(repo, ":refs/agentgov/archive", git=git)
@@ -166,8 +169,72 @@ def test_the_hook_is_posix_sh_that_shellcheck_has_nothing_to_say_about() -> None
     assert HOOK.read_text().startswith("#!/bin/sh\n")
     assert HOOK.stat().st_mode & 0o111
     assert subprocess.run(["sh", "-n", HOOK], check=False).returncode == 0
-    program = shutil.which("shellcheck")
+    program = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("shellcheck is not installed")
     done = subprocess.run([program, "-s", "sh", HOOK], capture_output=True, check=False)
     assert done.stdout.decode() == ""
+
+
+def listed(repo: Path, git: GitRunner, content: str, *parents: str) -> str:
+    return flat(repo, git, "streams", parents=parents, content=content)
+
+
+ROOT = "A" * 43 + "="
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line, other: line + "nonsense\n",
+        lambda line, other: line + f"{'f' * 32} 1 {ROOT} {'0' * 40}\n",
+        lambda line, other: line + f"{'f' * 32} 9999999999999999 {ROOT} {other}\n",
+        lambda line, other: line.replace(line.split()[1], "9999999999999999"),
+        lambda line, other: line.replace(line.split()[3], other),
+        lambda line, other: line + line,
+        lambda line, other: line.removesuffix("\n"),
+        lambda line, other: f"{'f' * 32} 1 {ROOT} {other}\n" + line,
+    ],
+    ids=["form", "missing", "size", "regrown", "other-seal", "twice", "torn", "order"],
+)
+@pytest.mark.parametrize("ref", ["refs/heads/agentgov-records", "refs/agentgov/archive"])
+def test_a_list_that_nobody_could_use_is_not_taken(
+    repo: Path, remote: Path, git: GitRunner, ref: str, change: Callable[[str, str], str]
+) -> None:
+    first = git(remote, "rev-parse", "refs/heads/agentgov-records")
+    git(repo, "fetch", "-q", "origin", "refs/heads/agentgov-records")
+    line = git(remote, "show", f"{first}:streams") + "\n"
+    if ref.endswith("archive"):
+        assert push(repo, f"{first}:{ref}", git=git) == ""
+    main = git(repo, "rev-parse", "main")
+    spoilt = listed(repo, git, change(line, main), first, main)
+    assert "agentgov: " in push(repo, f"{spoilt}:{ref}", git=git)
+    assert git(remote, "rev-parse", ref) == first
+
+
+def test_a_record_that_went_into_the_archive_does_not_come_back_in_another_form(
+    repo: Path, remote: Path, git: GitRunner
+) -> None:
+    ref = own_ref(repo)
+    tip = git(remote, "rev-parse", ref)
+    git(repo, "fetch", "-q", "origin", "refs/heads/agentgov-records")
+    assert push(repo, "FETCH_HEAD:refs/agentgov/archive", git=git) == ""
+    assert push(repo, f":{ref}", git=git) == ""
+    assert "the archive holds another one" in push(repo, f"{flat(repo, git, *SEAL)}:{ref}", git=git)
+    assert "the archive holds another one" in push(repo, f"{tip}^:{ref}", git=git)
+    # A clone that still has it may send it again.
+    assert push(repo, f"{tip}:{ref}", git=git) == ""
+
+
+@pytest.mark.parametrize("mode", ["120000", "100755", "160000", "040000"])
+def test_a_file_of_a_record_is_a_plain_file(repo: Path, git: GitRunner, mode: str) -> None:
+    blob = git(repo, "hash-object", "-w", "--stdin", input=b"x")
+    kind, oid = "blob", blob
+    if mode == "160000":
+        kind, oid = "commit", git(repo, "rev-parse", "main")
+    elif mode == "040000":
+        kind, oid = "tree", git(repo, "mktree", input=f"100644 blob {blob}\ta\n".encode())
+    lines = f"{mode} {kind} {oid}\tcheckpoint\n"
+    lines += "".join(f"100644 blob {blob}\t{name}\n" for name in SEAL[1:])
+    commit = git(repo, "commit-tree", git(repo, "mktree", input=lines.encode()), "-m", "x")
+    assert "agentgov: " in push(repo, f"{commit}:refs/agentgov/ledger/{ID}", git=git)
