@@ -195,6 +195,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "agentgov"
+        if context is not None and error.format_message() == context.get_help():
+            # A group without a subcommand: what it offers is the answer, and nothing went wrong.
+            typer.echo(context.get_help(), err=True)
+            return int(ExitCode.USAGE)
         said = error.format_message().replace(": Value error, ", ": ")
         report_error(UsageError(said, id="AG0308", hint=f"{command} --help"))
         return int(ExitCode.USAGE)

@@ -246,3 +246,13 @@ def test_a_wrong_command_line_is_one_error_with_the_help_to_read(agentgov: Cli, 
         assert said.err.startswith("error[AG0308]: ")
         assert f"help: {hint}" in said.err
         assert "Value error" not in said.err
+
+
+@pytest.mark.parametrize("group", [[], ["ledger"], ["keys"]])
+def test_a_group_without_a_subcommand_shows_what_it_offers(
+    agentgov: Cli, tmp_path: Path, group: list[str]
+) -> None:
+    said = agentgov(tmp_path, *group, code=2)
+    assert said.err.startswith(f"Usage: {' '.join(['agentgov', *group])} ")
+    assert "error" not in said.err.splitlines()[0]
+    assert said.err.rstrip() == agentgov(tmp_path, *group, "--help").out.rstrip()
