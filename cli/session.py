@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agentgov.clock import Clock, Random, SystemClock
 from agentgov.errors import AgentgovError, PolicyDeniedError, UsageError
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from agentgov.ledger.history import History, RunRecord
     from agentgov.ledger.payloads import PayloadStore
     from agentgov.ledger.stream import Stream
+
+# An auditor's clone has no record of its own, and a plain one no records at all.
+FETCH_HINT: Final = "to look at those of others: git fetch origin 'refs/agentgov/*:refs/agentgov/*'"
 
 
 def state_home(env: Mapping[str, str]) -> StateHome:
@@ -134,7 +137,7 @@ class Session:
             raise UsageError(
                 "nothing is recorded in this repository yet",
                 id="AG0301",
-                hint="agentgov run -- AGENT...        a first look: agentgov demo",
+                hint=("agentgov run -- AGENT...        a first look: agentgov demo", FETCH_HINT),
             )
 
     @cached_property

@@ -20,6 +20,7 @@ from agentgov.git import Git
 from agentgov.ledger.pins import Pin, advance_pin, pin_path
 from agentgov.ledger.succession import resume
 from agentgov.ledger.verify import verify_ledger
+from agentgov.ledger.verify_evidence import ALL_CLASSES
 from agentgov.ledger.verify_report import Level, Report, explain, parse_level
 from agentgov.ledger.verify_resume import Resume, read_resume, resume_path, write_resume
 from agentgov.ledger.verify_signatures import MAX_JOBS
@@ -46,7 +47,10 @@ def command(
     trust: Annotated[
         Path | None,
         typer.Option(
-            "--trust", metavar="FILE", help="Who is trusted, instead of the protected branch's trust file."
+            "--trust",
+            metavar="FILE",
+            help="Persons, and witnesses, to trust instead of those that the protected branch names: "
+            "a file of their lines, or a folder like .agentgov.",
         ),
     ] = None,
     every: Annotated[
@@ -203,10 +207,13 @@ def verify_here(
     copies = (
         [] if against is None or stream_id is None else compare(session, source, stream_id, known, against)
     )
+    # What was fetched of somebody else's record comes without its content.
+    content = ALL_CLASSES if session.is_recorded else frozenset()
     with progress_bar() as progress:
         report = verify_ledger(
             source,
             trust=known,
+            expected_payloads=content,
             objects=None if store is None else partial(missing_objects, store),
             payloads=session.payloads,
             is_live=session.is_live,

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from agentgov.cli.screen import plural, print_json, results
-from agentgov.cli.session import Session
+from agentgov.cli.session import FETCH_HINT, Session
 from agentgov.cli.verify import available_cores, last_place, remember, verify_here
 from agentgov.cli.verify_against import compare, forget
 from agentgov.cli.verify_outside import look_outside
@@ -48,7 +48,7 @@ def verify_records(
         raise UsageError(
             f"{named} in this repository",
             id="AG0352",
-            hint="git fetch ORIGIN 'refs/agentgov/*:refs/agentgov/*'",
+            hint=FETCH_HINT,
         )
     if forgetting and stream is not None:
         forget(session, stream)
@@ -122,7 +122,8 @@ def _tell(reports: list[tuple[str, str, Report]], *, as_json: bool, whole_text: 
         return code
     out = results()
     good = sum(report.exit_code is ExitCode.OK for _, _, report in reports)
-    out.line(f"{good} of {plural(len(reports), 'record')} hold.", "bold")
+    verb = "holds" if len(reports) == 1 else "hold"
+    out.line(f"{good} of {plural(len(reports), 'record')} {verb}.", "bold")
     for stream_id, where, report in reports:
         out.line()
         out.line(f"record {stream_id} ({where})", "bold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,6 +14,12 @@ from agentgov.ledger.verify_report import Level, Report
 
 PROGRESS_FROM: Final = 20_000
 MAX_FINDINGS: Final = 10
+MAX_NOTES: Final = 5
+RAISED_BY: Final = {
+    Level.CHECKPOINT: "agentgov sync (CI then witnesses)",
+    Level.PINNED: "agentgov sync (CI then witnesses)",
+}
+_TEXT_AT: Final = 26
 
 
 @contextmanager
@@ -59,7 +66,15 @@ def show_report(out: Screen, report: Report) -> None:
         out.line(f"  {held}")
     for check in report.checks:
         style = "red" if check.status in ("broken", "untrusted") else None
-        out.line(f"  {check.status:<10} {check.name:<12} {check.text}", style)
+        first, *rest = wrap(check.text, out.width - _TEXT_AT)
+        out.line(f"  {check.status:<10} {check.name:<12} {first}", style)
+        for line in rest:
+            out.line(" " * _TEXT_AT + line, style)
+    for note in report.notes[:MAX_NOTES]:
+        for number, line in enumerate(wrap(note, out.width - 13)):
+            out.line(f"  {'' if number else 'note':<10} {line}")
+    if len(report.notes) > MAX_NOTES:
+        out.line(f"  note       ({len(report.notes) - MAX_NOTES} more: --explain)")
     for finding in report.findings[:MAX_FINDINGS]:
         out.line(f"  {finding.place()}: {finding.why}")
     if len(report.findings) > MAX_FINDINGS:
@@ -68,7 +83,14 @@ def show_report(out: Screen, report: Report) -> None:
         out.line(f"help: {hint}")
     if not broken and report.level is not None:
         level = f"level {int(report.level)} of {int(max(Level))} ({report.level.label})"
-        out.line(f"{level}      whole text: --explain")
+        raising = RAISED_BY.get(report.level) if report.exit_code is ExitCode.OK else None
+        how = "" if raising is None else f"      raise it: {raising}"
+        out.line(f"{level}{how}      whole text: --explain")
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break a text into lines at its blanks; a word longer than a line stays whole."""
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def hints(report: Report) -> list[str]:

@@ -149,7 +149,8 @@ class _Judgement:
             status: Status = "incomplete" if stopped.code in ("missing", "newer") else "broken"
             self._add("chain", status, f"stops at {stopped.place()}: {stopped.why}")
         elif count:
-            self._add("chain", "ok", f"{count} entries, none missing, reordered or altered")
+            noun = "entry" if count == 1 else "entries"
+            self._add("chain", "ok", f"{count} {noun}, none missing, reordered or altered")
         if count and stopped is None and report.structure_only:
             self._add("signatures", "--", "not checked: --structure reads forms, links, keys and order only")
         elif count and stopped is None:
@@ -250,7 +251,6 @@ class _Judgement:
         if self._reading.continues is None:
             return
         log, size, leaf = self._reading.continues
-        self._report.notes.append(f"continues {log} after its {size} entries")
         found = None if earlier is None else earlier(log, size)
         if found is None:
             self._add("continues", "--", f"{size} entries of {log}, which is not here to compare")

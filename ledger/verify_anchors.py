@@ -81,7 +81,8 @@ def compare_anchors(
         place: int | None
         if size > entries:
             code, place = "shorter", entries
-            why = f"{_range(entries, size)} {_was(entries, size)} seen by {who} and missing here"
+            was, now = ("were", "are") if size - entries > 1 else ("was", "is")
+            why = f"{_range(entries, size)} {was} seen by {who} and {now} missing here"
         elif roots.get(size) != root.hex():
             # A head stands for its whole past: the two part somewhere above the last one that agrees.
             code, place = "fork" if is_copy else "rewritten", agreed if agreed == size - 1 else None
@@ -150,10 +151,6 @@ def utc(ts: int) -> str:
         return datetime.fromtimestamp(ts / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError, OSError):
         return "an impossible time"
-
-
-def _was(first: int, end: int) -> str:
-    return "were" if end - first > 1 else "was"
 
 
 def up_to(size: int) -> str:

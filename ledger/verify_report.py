@@ -155,7 +155,8 @@ class Coverage:
     def text(self) -> str:
         """Return it as a phrase."""
         if self.unknown:
-            return f"unknown how many lines have a call: {self.unknown} lists of changes are not here"
+            lists = "1 list of changes is" if self.unknown == 1 else f"{self.unknown} lists of changes are"
+            return f"unknown how many lines have a call: {lists} not here"
         if not self.lines:
             return "no line was changed"
         percent = 100 if self.with_call == self.lines else min(99, 100 * self.with_call // self.lines)
@@ -249,7 +250,10 @@ class Report:
             return f"INCOMPLETE: {self._first(ExitCode.INCOMPLETE)}"
         if self.structure_only:
             return "The structure holds. Signatures were not checked."
-        witness = "No outside witness yet." if self.witnessed < self.entries else "Witnessed."
+        witness = "No outside witness yet."
+        if self.witnessed:
+            rest = "" if self.witnessed >= self.entries else f" up to entry {self.witnessed - 1}"
+            witness = f"Witnessed{rest}."
         return f"Unchanged, signed and complete as far as this machine can tell. {witness}"
 
     def holds(self) -> str | None:

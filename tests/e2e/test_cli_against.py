@@ -65,7 +65,7 @@ def test_verify_against_a_remote_that_has_more_names_what_is_missing_here(
     report = agentgov(repo, "verify", "--against", "origin", "--json", code=12).json
     (short, *_) = [finding for finding in report["findings"] if finding["code"] == "shorter"]
     assert short["seq"] == size
-    assert "seen by origin and missing here" in short["why"]
+    assert "seen by origin and are missing here" in short["why"]
 
 
 def test_a_restored_clone_that_sees_what_it_lost_begins_anew(

@@ -64,6 +64,26 @@ def test_an_auditor_sees_every_record_of_a_mirror_and_trusts_none_unasked(
     assert "AG0352" in agentgov(mirror, "verify", "--record", "0" * 32, code=2).err
 
 
+def test_content_that_stays_with_its_writer_is_not_missing_from_a_mirror(
+    agentgov: Cli, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = _mirror(repo, tmp_path / "mirror.git")
+    monkeypatch.setenv("AGENTGOV_HOME", str(tmp_path / "auditor"))
+    said = json.loads(agentgov(mirror, "verify", "--json", code=13).out)
+    assert {finding["code"] for finding in said["findings"]} == {"unknown-key"}
+
+
+def test_a_clone_without_any_record_says_how_to_get_those_of_others(
+    agentgov: Cli, repo: Path, git: GitRunner, tmp_path: Path
+) -> None:
+    clone = tmp_path / "plain"
+    git(tmp_path, "clone", "-q", str(repo), str(clone))
+    for words in (["verify"], ["verify", "--all"]):
+        (line,) = [x for x in agentgov(clone, *words, code=2).err.splitlines() if "git fetch" in x]
+    git(clone, "fetch", "-q", "origin", line.split("'")[1])
+    assert agentgov(clone, "verify", "--all").out.startswith("1 of 1 record holds.")
+
+
 def test_a_mirror_whose_record_lost_an_object_is_incomplete(
     agentgov: Cli, repo: Path, git: GitRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

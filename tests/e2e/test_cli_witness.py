@@ -58,6 +58,9 @@ def test_what_follows_a_signed_head_is_said_to_be_unseen(repo: Path, agentgov: C
     agentgov.shell(repo, "echo three >> a.txt")
     report = agentgov(repo, "verify", "--json").json
     assert 0 < report["witnessed"] < report["entries"]
+    said = agentgov(repo, "verify").out.splitlines()
+    assert said[0].endswith(f"Witnessed up to entry {report['witnessed'] - 1}.")
+    assert max(map(len, said)) <= 100
     again = agentgov(repo, "witness", "--key", key, "--json").json["records"][0]
     assert again["signed"]["before"] == report["witnessed"]
     assert again["signed"]["size"] == report["entries"]
