@@ -10,7 +10,7 @@ head in `continues`; what was not sealed in the old one is kept beside it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentgov.clock import Clock, Random
@@ -208,9 +208,13 @@ def _clear_unfinished(layout: Layout) -> None:
 
 def no_record(layout: Layout) -> AgentgovError:
     """Return the error for a command that reads a record where there is none."""
-    return AgentgovError(
-        "nothing was recorded in this clone yet",
-        id="AG0224",
-        where=str(layout.root),
-        hint="agentgov run -- COMMAND",
-    )
+    if read_stream_id(layout.stream_file) is None:
+        said = "nothing was recorded in this clone yet"
+        hint: Sequence[str] = ("agentgov run -- COMMAND",)
+    else:
+        said = "the record here cannot go on: the clone was moved or copied, or it is another account's"
+        hint = (
+            "agentgov run -- COMMAND        begins a new one, which continues it",
+            "to sign off a run of another account's: that account, with agentgov approve RUN --key YOURS",
+        )
+    return AgentgovError(said, id="AG0224", where=str(layout.root), hint=hint)

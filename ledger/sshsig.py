@@ -34,7 +34,7 @@ _END: Final = "\n-----END SSH SIGNATURE-----\n"
 _LITERALS: Final = ("ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-")
 _MAX_SIGNATURE_BYTES: Final = 16_384
 _MAKE_KEY: Final = (
-    "ssh-keygen -t ed25519 -f ~/.ssh/id_ed25519",
+    "agentgov keys new",
     f"git config --global {SETTING} ~/.ssh/id_ed25519.pub",
 )
 
@@ -105,7 +105,7 @@ def sign_ssh(key: PersonKey, message: bytes, *, namespace: str = NAMESPACE) -> S
     """Sign bytes; ssh-keygen may ask for a passphrase or a touch on the terminal.
 
     Raises:
-        AgentgovError: AG0215, when ssh-keygen is missing or cannot sign.
+        AgentgovError: AG0215, when ssh-keygen is missing or cannot sign, or the signature does not hold.
         BrokenRecordError: AG0218, when what it printed is no signature; AG0210, when the key is refused.
         UntrustedSignerError: AG0430, when the key is in hardware and did not ask for a touch.
     """
@@ -124,8 +124,15 @@ def sign_ssh(key: PersonKey, message: bytes, *, namespace: str = NAMESPACE) -> S
             hint=f"ssh-keygen -Y sign -n {namespace} -f {path if key.file else 'KEY'} FILE",
         )
     signature = parse_armored(done.stdout.decode("ascii", "replace"))
-    check_ssh_key(signature.public_key)
-    _check_touch(signature)
+    try:
+        verify_ssh_alone(signature, message, namespace=namespace)
+    except BrokenRecordError as error:
+        if error.id != "AG0217":
+            raise
+        # ssh-keygen does not look at what an agent gave it, and a wrong signature would break the record.
+        raise AgentgovError(
+            "what this key signed does not hold", id="AG0215", where=key.source, hint="ssh-add -l"
+        ) from None
     return signature
 
 

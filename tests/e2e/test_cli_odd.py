@@ -78,6 +78,9 @@ def test_a_repository_that_moved_is_read_and_goes_on_in_a_record_of_its_own(
     moved = tmp_path / "moved"
     assert agentgov(moved, "log", "--json").json["runs"][0]["run"] == first
     agentgov(moved, "show", first)
+    refused = agentgov(moved, "status", code=1).err
+    assert "was moved or copied" in refused
+    assert "nothing was recorded" not in refused
     agentgov(moved, "verify")
     second = agentgov.play(moved, [bash("echo y > y")])
     assert [run["run"] for run in agentgov(moved, "log", "--json").json["runs"]] == [second, first]

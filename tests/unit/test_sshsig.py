@@ -82,7 +82,7 @@ def test_without_a_key_the_error_names_the_command_that_makes_one(repository: Re
     with pytest.raises(AgentgovError) as error:
         sshsig.find_person_key(repository)
     assert error.value.id == "AG0213"
-    assert "ssh-keygen -t ed25519" in error.value.hint[0]
+    assert error.value.hint[0] == "agentgov keys new"
     assert error.value.hint[1].startswith("git config")
 
 
@@ -98,7 +98,7 @@ def test_a_gpg_key_is_an_error_that_names_the_way_out(
     configure(git, repository, user_signingKey="3AA5C34371567BD2")
     with pytest.raises(AgentgovError) as error:
         sshsig.find_person_key(repository)
-    assert (error.value.id, error.value.hint[0]) == ("AG0214", "ssh-keygen -t ed25519 -f ~/.ssh/id_ed25519")
+    assert (error.value.id, error.value.hint[0]) == ("AG0214", "agentgov keys new")
     make_key(home / ".ssh" / "id_ed25519")
     present = home / ".ssh" / "id_ed25519.pub"
     with pytest.raises(AgentgovError) as error:
