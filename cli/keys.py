@@ -31,9 +31,9 @@ group = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-group.command("list")(list_keys)
-group.command("new")(new_key)
-group.command("trust")(trust_key)
-group.command("import")(import_keys)
-group.command("rotate")(rotate_key)
-group.command("revoke")(revoke_keys)
+group.command("list", short_help="Every key that matters here, and whether it counts.")(list_keys)
+group.command("new", short_help="Make an SSH key to sign approvals with.")(new_key)
+group.command("trust", short_help="Let a person's key be trusted, by a pull request.")(trust_key)
+group.command("import", short_help="Trust many keys at once, by a pull request.")(import_keys)
+group.command("rotate", short_help="Go on with a new key: this clone's, or your own.")(rotate_key)
+group.command("revoke", short_help="Revoke a person or one key, by a pull request.")(revoke_keys)

@@ -195,7 +195,7 @@ def _show(out: Screen, found: Mapping[str, Any]) -> None:
     if found["operator"] is not None:
         out.line(f"  stands behind it    {found['operator']}, remembered on this machine")
     where = f"{found['read_from']['branch']} {found['read_from']['commit'][:7]}"
-    count = len(found["trusted"])
+    count = sum(any(key["counts"] for key in person["keys"]) for person in found["trusted"])
     out.line(f"trusted on {where}: {plural(count, 'person') if count else 'nobody'}", "bold")
     rows = [_row(person, key) for person in found["trusted"] for key in person["keys"]]
     if rows:
@@ -208,6 +208,11 @@ def _show(out: Screen, found: Mapping[str, Any]) -> None:
             out.line(f"  {witness['name']}  {witness['key']}")
     for problem in found["problems"]:
         notes().line(f"not understood, so it trusts nobody: .agentgov/allowed_signers {problem}")
+    out.line(
+        f"come in: {'agentgov keys trust' if 'fingerprint' in yours else 'agentgov keys new'}"
+        "        leave, or lose a key: agentgov keys revoke PERSON",
+        "dim",
+    )
 
 
 def _row(person: Mapping[str, Any], key: Mapping[str, Any]) -> list[str]:

@@ -80,7 +80,9 @@ def find_protected(repo: Repository, state: StateHome) -> Protected:
     if remote is not None and name == f"{remote.remote}/{remote.branch.removeprefix('refs/heads/')}":
         return Protected(commit, name, remote.branch.removeprefix("refs/heads/"), remote.remote)
     short = name.removeprefix("refs/heads/")
-    return Protected(commit, short, short, None)
+    # A clone that was pushed from, and not cloned, does not know which branch is the remote's default one.
+    upstream = repo.config(f"branch.{short}.remote")
+    return Protected(commit, short, short, upstream if upstream in repo.remotes() else None)
 
 
 def propose(

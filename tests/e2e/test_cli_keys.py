@@ -126,6 +126,18 @@ def test_trust_is_taken_from_the_remotes_branch_and_the_push_is_printed(
     assert git(clone, "rev-parse", f"{branch}^") == git(clone, "rev-parse", "origin/main")
 
 
+def test_the_push_is_printed_where_the_remotes_default_branch_is_not_known(
+    agentgov: Cli, shop: Callable[..., Path], git: GitRunner, tmp_path: Path
+) -> None:
+    repo = shop()
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "there.git")], check=True)
+    git(repo, "remote", "add", "there", str(tmp_path / "there.git"))
+    git(repo, "push", "-q", "-u", "there", "main")
+    said = agentgov(repo, "keys", "trust")
+    branch = git(repo, "branch", "--list", "agentgov/*", "--format=%(refname:short)")
+    assert f"git push there {branch}" in said.err
+
+
 @pytest.mark.parametrize("link", ["agentgov-is-a-file", "signers-is-a-link"])
 def test_something_else_in_the_place_of_the_trust_file_is_refused(
     agentgov: Cli, make_repo: MakeRepo, git: GitRunner, keys: Path, link: str
