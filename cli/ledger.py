@@ -24,10 +24,15 @@ group = typer.Typer(
 
 @group.callback()
 def ledger() -> None:
-    """What is done to this clone's record as a whole."""
+    """What is done to this clone's record as a whole.
+
+    Examples:
+
+      agentgov ledger restart
+    """
 
 
-@group.command("restart")
+@group.command("restart", short_help="Begin a new record where the old one cannot go on.")
 def restart(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help='One object: {"v":1,"record":...,...}.')] = False,

@@ -108,6 +108,7 @@ def _calls(ref: RunRef) -> tuple[int, int] | None:
 
 def _describe(session: Session, plan: Plan) -> None:
     out = notes()
+    out.line("What is erased for ever, and what that does not reach:", "bold")
     for target in plan.targets[:_SHOWN]:
         name = f"{plan.run}:{target.item.n}" if target.item.n is not None else plan.run
         size = "not here" if target.size_bytes is None else plural(target.size_bytes, "byte")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from functools import partial
 from typing import Annotated
 
@@ -93,6 +94,7 @@ def command(
             doing.mirror()
     elif not as_json:
         show_plan(chosen, plan)
+        notes().line(f"nothing was sent; to send it: agentgov sync {shlex.quote(chosen.remote.name)}", "dim")
     if as_json:
         print_json(report_json(doing, plan, dry_run=dry_run, agreed=agreed))
     elif not dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from agentgov.cli.screen import Screen, notes, plural, results
@@ -98,6 +99,8 @@ def _show_lists(out: Screen, doing: Syncing) -> None:
 def _show_next(doing: Syncing) -> None:
     out = notes()
     remote = doing.chosen.remote.name
+    if doing.exit_code is ExitCode.OK and any(item.refused is None for item in doing.sent):
+        out.line(f"is it the same there: agentgov verify --against {shlex.quote(remote)}", "dim")
     if any(finding.code == "ahead" for finding in doing.findings):
         out.line("help: if this clone was copied or restored from a backup: agentgov ledger restart")
     if any(finding.code in ("forked", "shorter", "gone") for finding in doing.findings):
