@@ -7,9 +7,9 @@ Rules kept here:
   or it says `solo`,
   is shown as self-approved, and never carries a high tier alone.
 - An approval by a key that was revoked counts below the place where it was frozen, and nowhere else.
-- An approval holds for one change: same target, same delta digest, same rules, not expired; where the target
-  still is at the
-  approved base, the same result tree as well. Above medium it holds for that very result tree only.
+- An approval holds for one change in one record: same target, same delta digest, same rules, not expired;
+  where the target still is at the approved base, the same result tree as well. Above medium it
+  holds for that very result tree only.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class PromotionFacts:
         policy_problem: why the rules do not agree with this landing, or None.
         record_problem: why the record does not verify, or None.
         result_problems: what could not be bound.
+        log: the record's origin; None when approvals of any record count.
     """
 
     run: RunId
@@ -65,6 +66,7 @@ class PromotionFacts:
     policy_problem: str | None = None
     record_problem: str | None = None
     result_problems: tuple[str, ...] = ()
+    log: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ def _stale(given: GivenApproval, facts: PromotionFacts) -> str | None:
     approval = given.approval
     if approval.run != facts.run:
         return "it is for another run"
+    if facts.log is not None and approval.log[0] != facts.log:
+        return "it was given in another record"
     if approval.target != facts.target:
         return "it is for another branch"
     if not approval.given_us < approval.expires_us or facts.now_us >= approval.expires_us:

@@ -13,17 +13,23 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Final
 
 from agentgov.errors import AgentgovError, UntrustedSignerError
-from agentgov.gates.review import Principal
+from agentgov.gates.review import GivenApproval, Principal, verify_approval
 from agentgov.ledger import sshsig
+from agentgov.ledger.entry import Entry
 from agentgov.ledger.people import People
+from agentgov.ledger.signing import parse_envelope
 from agentgov.ledger.sshkey import SshPublicKey, parse_public_key
 
 OPERATOR = "operator"
+# Each of them may have many signatures, and some cost a process.
+MAX_APPROVALS: Final = 256
 Place = tuple[str, int]
 """A record's origin and the number of one of its entries."""
 
@@ -43,6 +49,7 @@ class TrustedPersons:
     operator_key: str | None = None
     own_keys: tuple[str, ...] = ()
     revoked: People | None = None
+    _passed: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def identify(self, message: bytes, signature: bytes, place: Place | None = None) -> Principal | None:
         """The principal behind a signature over `message`, or None when nobody trusts its key.
@@ -66,19 +73,34 @@ class TrustedPersons:
         if self.people.revocations_of(key):
             return self._revoked(key, own, place)
         name = self.people.principal(key)
-        if name is not None:
-            try:
-                sshsig.verify_ssh(parsed, message, self.allowed_signers)
-                return Principal(name, own or name in self._own_persons)
-            except UntrustedSignerError as error:
-                if error.id != "AG0216":
-                    raise
+        if name is not None and self._passes(parsed, message):
+            return Principal(name, own or name in self._own_persons)
         # The key may still be the operator's own.
         return Principal(OPERATOR, True) if own else None
 
     def identify_at(self, log: str, seq: int) -> Callable[[bytes, bytes], Principal | None]:
         """`identify` for a signature in one entry of a record."""
         return partial(self.identify, place=(log, seq))
+
+    def approvals(self, entries: Iterable[Entry], log: str) -> list[GivenApproval]:
+        """The approvals among the entries of a run, in one record, by anybody trusted.
+
+        A broken one, or a stranger's, counts for nothing; of one that was entered several times the first
+        stands; and no more than the newest `MAX_APPROVALS` are looked at.
+        """
+        given: dict[str, Entry] = {}
+        for entry in entries:
+            # One of a record that this one continues has a number that names another entry here.
+            if entry.log == log:
+                given.setdefault(json.dumps(entry.body["envelope"]), entry)
+        found = []
+        for entry in [*given.values()][-MAX_APPROVALS:]:
+            try:
+                envelope = parse_envelope(entry.body["envelope"])
+                found.append(verify_approval(envelope, self.identify_at(log, entry.seq), seq=entry.seq))
+            except AgentgovError:
+                continue
+        return found
 
     def person_of(self, name: str) -> str:
         """The one name of a person under which all of theirs are counted."""
@@ -88,6 +110,17 @@ class TrustedPersons:
     def people(self) -> People:
         """The persons of the trust file."""
         return People.parse(self.allowed_signers) if self.revoked is None else self.revoked
+
+    def _passes(self, signature: sshsig.SshSignature, message: bytes) -> bool:
+        """Whether `ssh-keygen` reads the trust file alike; asked once for each key."""
+        fingerprint = signature.public_key.fingerprint
+        if fingerprint not in self._passed:
+            try:
+                sshsig.verify_ssh(signature, message, self.allowed_signers)
+                self._passed[fingerprint] = True
+            except UntrustedSignerError:
+                self._passed[fingerprint] = False
+        return self._passed[fingerprint]
 
     def _revoked(self, key: SshPublicKey, own: bool, place: Place | None) -> Principal:
         name = self.people.principal(key)

@@ -34,13 +34,7 @@ from agentgov.gates.journal import StreamJournal
 from agentgov.gates.landed import recover_landing
 from agentgov.gates.places import Places
 from agentgov.gates.promotion import PromotionDecision, PromotionFacts, decide_promotion, is_protected
-from agentgov.gates.review import (
-    DEFAULT_LIFETIME_US,
-    PAYLOAD_TYPE,
-    Approval,
-    GivenApproval,
-    verify_approval,
-)
+from agentgov.gates.review import DEFAULT_LIFETIME_US, PAYLOAD_TYPE, Approval
 from agentgov.gates.tiers import ChangedPath, tier_of
 from agentgov.gates.trust import TrustedPersons
 from agentgov.harness import people
@@ -49,7 +43,6 @@ from agentgov.layout import StateHome
 from agentgov.ledger.checkpoint import Checkpoint
 from agentgov.ledger.entry import Draft, Entry
 from agentgov.ledger.history import Promotion, RunRecord
-from agentgov.ledger.signing import parse_envelope
 from agentgov.ledger.sshsig import PersonKey, sign_statement
 from agentgov.rollback.result import export_to_repo
 from agentgov.text import printable
@@ -296,29 +289,15 @@ def _facts(
         base_is_head=would.base_is_head,
         tier=tier_of(changes),
         review=adopted.review,
-        approvals=_approvals(run, trusted, work.stream.origin),
+        approvals=trusted.approvals(run.record.approvals, work.stream.origin),
         operators=frozenset(operators | {trusted.person_of(name) for name in operators}),
         agents=frozenset(agents | {trusted.person_of(name) for name in agents}),
         policy=adopted.digest,
         now_us=work.clock.now_us(),
         policy_problem=_judge(work, run, request, adopted, changes),
         record_problem=None if request.record_problem is None else request.record_problem[1],
+        log=work.stream.origin,
     )
-
-
-def _approvals(run: SettledRun, trusted: TrustedPersons, log: str) -> list[GivenApproval]:
-    """The approvals in the record by anybody trusted; a broken one, or a stranger's, counts for nothing."""
-    found = []
-    for entry in run.record.approvals:
-        if entry.log != log:
-            # Given in a record that this one continues: its number names another entry here.
-            continue
-        try:
-            identify = trusted.identify_at(log, entry.seq)
-            found.append(verify_approval(parse_envelope(entry.body["envelope"]), identify, seq=entry.seq))
-        except AgentgovError:
-            continue
-    return found
 
 
 def _judge(

@@ -161,11 +161,11 @@ def test_approve_without_a_key_names_the_commands_that_make_one(
     run = agentgov.play(repo, STEPS[1:])
     none = agentgov(repo, "approve", run, "-m", "x", code=1)
     assert none.err.startswith("error[AG0213]: ")
-    assert "help: ssh-keygen -t ed25519" in none.err
+    assert "help: agentgov keys new" in none.err
     git(repo, "config", "user.signingKey", "0xDEADBEEFDEADBEEF")
     gpg = agentgov(repo, "approve", run, "-m", "x", code=1)
     assert gpg.err.startswith("error[AG0214]: git signs with GPG here")
-    assert "help: ssh-keygen -t ed25519" in gpg.err
+    assert "help: agentgov keys new" in gpg.err
     assert "help: git config --global agentgov.signingKey" in gpg.err
     missing = agentgov(repo, "approve", run, "-m", "x", "--key", tmp_path / "nowhere", code=1)
     assert missing.err.startswith("error[AG0215]: ")
