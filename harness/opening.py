@@ -242,8 +242,8 @@ class Opening:
         intent = self.request.intent
         put = self.payloads.put
         body: dict[str, Any] = {
-            "agent": self.capture.name,
-            "agent_version": self.version,
+            "agent": self.payloads.public_name(self.capture.name),
+            "agent_version": None if self.version is None else self.payloads.public_name(self.version),
             "base": self.base,
             "capture": {
                 "hooks": self.hooks,

@@ -21,7 +21,7 @@ from agentgov.harness.attribution import Writer
 from agentgov.harness.capture.base import HookEvent
 from agentgov.harness.messages import summary_of
 from agentgov.harness.steps import Describe, Encode, LineTally, encode_changes
-from agentgov.ids import RunId, is_token
+from agentgov.ids import RunId
 from agentgov.ledger.entry import Draft, SignedEntry
 from agentgov.ledger.payloads import PayloadClass
 
@@ -181,14 +181,14 @@ class Session:
         writer = self._tools.writer_of(n, call)
         live = LiveCall(n, actor, call, verdict, self._tools.clock.monotonic(), writer)
         body = {
-            **self._step(seen, f"{n} {_token(call.tool)} begins"),
+            **self._step(seen, f"{n} {self._name(call.tool)} begins"),
             "n": n,
             "actor": actor,
-            "tool": _token(call.tool),
+            "tool": self._name(call.tool),
             "args": self._put("args", "args", self._args(event, live)),
             "verdict": {
                 "decision": verdict.decision,
-                "rules": [_token(rule) for rule in verdict.rules],
+                "rules": [self._name(rule) for rule in verdict.rules],
                 "policy": verdict.policy,
             },
         }
@@ -245,7 +245,7 @@ class Session:
         seen = self._observe()
         live = self._open[n]
         body = {
-            **self._step(seen, f"{n} {_token(live.call.tool)}"),
+            **self._step(seen, f"{n} {self._name(live.call.tool)}"),
             "n": n,
             "status": status,
             "output": None if output is None else self._put("output", "output", output),
@@ -383,12 +383,11 @@ class Session:
     def _put(self, cls: PayloadClass, field_name: str, value: bytes) -> str:
         return self._tools.payloads.put(self.run, cls, field_name, value)
 
+    def _name(self, raw_name: str) -> str:
+        return self._tools.payloads.public_name(raw_name)
+
     def _draft(self, kind: str, body: Mapping[str, Any]) -> None:
         self._drafts.append(Draft(kind, self.run, dict(body)))
-
-
-def _token(name: str) -> str:
-    return name if is_token(name) else "other"
 
 
 def _json(value: object) -> bytes:

@@ -28,7 +28,7 @@ from typing import Final, Literal
 from agentgov.clock import Random
 from agentgov.errors import BrokenRecordError, IncompleteError, UsageError
 from agentgov.files import fsync_dir, open_own_file, open_private_dir
-from agentgov.ids import RunId
+from agentgov.ids import RunId, is_token
 from agentgov.layout import Layout
 from agentgov.ledger.payload_erase import Removed, remove_payloads
 from agentgov.ledger.payload_fold import FoldedPayloads, fold_files
@@ -163,6 +163,12 @@ class PayloadStore:
         writer.waiting_at[digest] = (len(writer.waiting), len(line) - 1)
         writer.waiting.append(line)
         return digest
+
+    def public_name(self, raw_name: str) -> str:
+        """Return `raw_name` if it may stand in an entry itself; ``other`` if it is no token or holds a secret."""
+        if is_token(raw_name) and self._redactor.redact_text(raw_name) == raw_name:
+            return raw_name
+        return "other"
 
     def sync(self) -> None:
         """Make all that was put durable: one write and one fdatasync per run that has something new.

@@ -20,7 +20,7 @@ from agentgov.harness.clients import listen
 from agentgov.harness.recorder import Recorder
 from agentgov.harness.session import Session, Tools
 from agentgov.harness.surroundings import Options
-from agentgov.ids import RunId
+from agentgov.ids import RunId, is_token
 from agentgov.ledger.bodies import check_body
 from agentgov.ledger.entry import Draft, Entry, SignedEntry
 
@@ -71,6 +71,9 @@ class FakePayloads:
         name = f"{len(self.kept) + 1:064x}"
         self.kept[name] = (field, value)
         return name
+
+    def public_name(self, raw_name: str) -> str:
+        return raw_name if is_token(raw_name) else "other"
 
     def sync(self) -> None:
         self.events.append("sync")
