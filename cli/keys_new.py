@@ -27,7 +27,8 @@ def command(
     """Make an SSH key to sign approvals with; `ssh-keygen` makes it.
 
     No key is ever overwritten, and no setting of git is changed: the commands for that are printed.
-    Exit codes: 0 made, 15 there is one already, 2 no terminal to ask for a passphrase on, 1 it failed.
+    Exit codes: 0 made, 15 there is one already, 10 an agent asks, 2 no terminal to ask for a passphrase on,
+    1 it failed.
 
     Examples:
 
@@ -41,6 +42,7 @@ def command(
     from agentgov.errors import UsageError
     from agentgov.ledger.keygen import make_key
 
+    _demand_person()
     home = home_folder()
     if file is None:
         if home is None:
@@ -65,6 +67,19 @@ def command(
     out.line(f"    git config --global agentgov.signingKey {public}")
     out.line(f"    git config --global gpg.format ssh && git config --global user.signingKey {public}")
     out.line("  be trusted     agentgov keys trust        a branch with your key, for a pull request")
+
+
+def _demand_person() -> None:
+    """Refuse an agent: a key that it made would be taken for the person's, and it has the private part."""
+    from agentgov.cli.session import Session
+    from agentgov.errors import UsageError
+
+    try:
+        session = Session.here(bare_ok=True)
+    except UsageError:
+        # A key is also made outside of any repository, where no run goes on.
+        return
+    session.demand_person()
 
 
 def _comment() -> str:
