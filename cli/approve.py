@@ -29,6 +29,11 @@ def command(
     The signature names the result's tree and its change from the base: it survives squash and merge, and
     dies with any other byte. `ssh-keygen` signs; it may ask for your passphrase or a touch.
 
+    It is given in the clone that ran it, where the result lies. A reviewer at somebody else's desk names
+    their own key: it stays where it is, also in an ssh-agent or a hardware key.
+
+    Exit codes: 0 signed. 13: the key was revoked. 2: no such run or key. 12 or 3: the record does not hold.
+
     Examples:
 
       agentgov approve 7kq2f -m "read it, ran it"

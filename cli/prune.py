@@ -91,6 +91,10 @@ def command(
         _list(due, now)
         said = f"{_summary(due)} would go; nothing was changed" if due else "nothing to prune"
         results().line(said, "bold")
+        if due:
+            notes().line("let it go: the same command without --dry-run", "dim")
+        elif older_than is None:
+            notes().line("what is younger: agentgov prune --older-than 90d --dry-run", "dim")
     else:
         notes().line(
             f"agentgov: {_summary(due)} pruned, {destroyed} destroyed here; the record says so", "bold"
