@@ -11,6 +11,7 @@ Rules kept here:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -21,7 +22,9 @@ from agentgov.ledger.sshsig import NAMESPACE
 from agentgov.text import printable
 
 MAX_IMPORTED = 1000
+_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"})
 _is_principal = re.compile(r"[^\s,\"'*?!#][^\s,\"'*?!]{0,255}").fullmatch
+_date_option = re.compile(r'valid-before="[^"]*"', re.IGNORECASE)
 _split_line = re.compile(r'([ \t]*(?:"[^"]*"|[^ \t"]+)[ \t]+)(.*)', re.DOTALL).fullmatch
 
 
@@ -39,6 +42,12 @@ def check_principal(raw_name: str) -> str:
     Raises:
         UsageError: AG0424, when it may not.
     """
+    if any(map(_is_mixed, re.split(r"[^\w]|_", raw_name))):
+        raise UsageError(
+            f"{raw_name!a} mixes letters that look alike: it could be taken for somebody else",
+            id="AG0424",
+            hint="write each part of the name in one alphabet",
+        )
     if not _is_principal(raw_name) or printable(raw_name) != raw_name:
         raise UsageError(
             f"{printable(raw_name, limit=80)!a} cannot name a person in a trust file",
@@ -46,6 +55,12 @@ def check_principal(raw_name: str) -> str:
             hint="an e-mail address, or any word without spaces, commas, quotes, * ? and !",
         )
     return raw_name
+
+
+def _is_mixed(word: str) -> bool:
+    """Whether a word has letters of several of the alphabets that share shapes (Unicode TR 39, 5.1)."""
+    alphabets = {unicodedata.name(char, "").partition(" ")[0] for char in word if char.isalpha()}
+    return len(alphabets & _ALIKE) > 1
 
 
 def add_keys(raw_text: str, revoked: str | None, new: Iterable[NewKey]) -> tuple[str, list[NewKey]]:
@@ -78,7 +93,9 @@ def _check_new(people: People, item: NewKey) -> None:
             where=f"{printable(item.key.algorithm, limit=60)} {item.key.fingerprint}",
             hint="an Ed25519, ECDSA or hardware key, or RSA of 2048 bits and more: agentgov keys new",
         )
-    holder = people.principal(item.key)
+    # A line for another namespace makes a person too.
+    lines = (line for line in people.lines if line.key == item.key and line.names)
+    holder = next((people.person_of(line.names[0]) for line in lines), people.principal(item.key))
     gone = [r for r in people.revocations if item.key.fingerprint in r.fingerprints]
     gone += [r for r in people.revocations_of(name) if r.scope == "person"]
     if gone:
@@ -104,15 +121,19 @@ def date_keys(raw_text: str, fingerprints: Collection[str], date: str) -> str:
         fingerprints: The keys.
         date: The day from which on they are refused, such as `20261120`.
     """
-    wanted = {line.number for line in People.parse(raw_text).lines if line.key.fingerprint in fingerprints}
     lines = raw_text.split("\n")
-    for number in wanted:
-        line = lines[number - 1]
-        parts = _split_line(line)
-        if parts is None or 'valid-before="' in line.lower():
+    for known in People.parse(raw_text).lines:
+        parts = _split_line(lines[known.number - 1])
+        if parts is None or known.key.fingerprint not in fingerprints:
             continue
-        is_bare = re.match(r"(?:sk-)?(?:ssh|ecdsa)-", parts[2]) is not None
-        lines[number - 1] = f'{parts[1]}valid-before="{date}"{" " if is_bare else ","}{parts[2]}'
+        names, rest = parts.groups()
+        if known.valid_before is None:
+            is_bare = re.match(r"(?:sk-)?(?:ssh|ecdsa)-", rest) is not None
+            rest = f'valid-before="{date}"{" " if is_bare else ","}{rest}'
+        elif known.valid_before[: len(date)] >= date:
+            # The date of a key that was to end some day: a later one would let it go on.
+            rest = _date_option.sub(f'valid-before="{date}"', rest, count=1)
+        lines[known.number - 1] = names + rest
     return "\n".join(lines)
 
 

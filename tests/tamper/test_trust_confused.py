@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agentgov.errors import AgentgovError
+from agentgov.errors import AgentgovError, ConflictError, UsageError
 from agentgov.gates.review import Principal
 from agentgov.gates.trust import TrustedPersons
 from agentgov.git import Git
 from agentgov.ledger import sshsig
 from agentgov.ledger.people import People
 from agentgov.ledger.revocation import Revocation, append_revocation, revoked_text
+from agentgov.ledger.trust_text import NewKey, add_keys, check_principal, date_keys
 from tests.support import sshsigs
 from tests.support.persons import LOG, ssh_key
 
@@ -122,3 +123,46 @@ def test_a_repository_does_not_bring_its_own_programs(
         assert b"2.99.0" not in Git(tmp_path).plain("version").stdout
     monkeypatch.setenv("PATH", ".")
     assert b"2.99.0" not in Git(tmp_path).plain("version").stdout
+
+
+def test_a_name_that_could_be_taken_for_another_is_not_added() -> None:
+    for name in ("\u0430lice@example.org", "alice@ex\u0430mple.org", "bo\u03bfb"):
+        with pytest.raises(UsageError) as error:
+            check_principal(name)
+        assert error.value.id == "AG0424"
+    for name in (
+        "alice@example.org",
+        "\u0438\u0432\u0430\u043d@example.org",
+        "\u5c71\u7530taro",
+        "ren\u00e9",
+    ):
+        assert check_principal(name) == name
+
+
+def test_a_key_that_somebody_has_for_another_use_is_still_theirs() -> None:
+    with pytest.raises(ConflictError) as error:
+        add_keys(f'alice namespaces="git" {KEY}\n', None, [NewKey("mallory", ssh_key(3))])
+    assert error.value.id == "AG0425"
+    assert add_keys(f'alice namespaces="git" {KEY}\n', None, [NewKey("alice", ssh_key(3))])[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        'valid-before="29990101" ',
+        'valid-before="20261120235959Z",namespaces="*" ',
+        'namespaces="*",VALID-BEFORE="29990101" ',
+        'namespaces="*" ',
+        "",
+    ],
+)
+def test_ssh_keygen_refuses_a_revoked_key_whatever_its_line_said(options: str) -> None:
+    trust = date_keys(f'bob {options}{KEY} valid-before="29990101"\n', [ssh_key(3).fingerprint], "20200101")
+    assert identify(trust) is None
+    signed = sshsig.parse_sshsig(sshsigs.sshsig(3, MESSAGE))
+    with pytest.raises(AgentgovError) as error:
+        sshsig.verify_ssh(signed, MESSAGE, trust)
+    assert error.value.id == "AG0216"
+    # A key that ended earlier does not come to life again.
+    past = f'bob valid-before="20190101" {KEY}\n'
+    assert date_keys(past, [ssh_key(3).fingerprint], "20200101") == past
