@@ -60,6 +60,9 @@ class Payloads(Protocol):
     def put(self, run: RunId, cls: PayloadClass, field: str, value: bytes) -> str:
         """Keep a value; return its commitment."""
 
+    def public_name(self, raw_name: str) -> str:
+        """The name, if it may stand in an entry itself; else ``other``."""
+
     def sync(self) -> None:
         """Make what was put durable."""
 
