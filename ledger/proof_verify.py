@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agentgov.ledger.timestamps import Stamp
 
 LOG_KEY: Final = 0
+APPROVAL: Final = "application/vnd.in-toto+json"
 LIMITS: Final = (
     "whether other entries are missing, or what they say: verify the whole record for that",
     "whether a run's key was still in use at this place: the entries between are not in this file",
@@ -297,8 +298,12 @@ class _Check:
         """Return who signed the proven entry, if it is an approval; a wrong signature breaks the proof."""
         if main.kind != "approval.given":
             return ()
+        envelope = parse_envelope(main.body["envelope"])
+        # Whoever has the record's key can enter what a person signed about something else.
+        if envelope.payload_type != APPROVAL or _approved(envelope.payload) != (main.run, self._origin):
+            raise _foreign("what was approved is another run's result, or another record's")
         people, names = self._trust.people, []
-        for key in verify_persons(parse_envelope(main.body["envelope"]), "an approval"):
+        for key in verify_persons(envelope, "an approval"):
             name, standing = people.principal(key), people.standing(key, self._origin, main.seq)
             shown = f"{key.fingerprint} (none of your keys)" if name is None else name
             names.append(shown if standing == "member" else f"{shown} ({standing})")
@@ -352,6 +357,15 @@ def _field(raw_statement: bytes, name: str) -> str:
     if not isinstance(found, str):
         raise BrokenRecordError("an endorsement is not about this record", id="AG0283")
     return found
+
+
+def _approved(raw_statement: bytes) -> tuple[object, object] | None:
+    """Return the run and the record that an in-toto statement of ours is about."""
+    try:
+        predicate: Any = json.loads(raw_statement)["predicate"]
+        return predicate["run"], predicate["ledger"]["log"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _foreign(what: str) -> BrokenRecordError:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from agentgov.errors import AgentgovError
+from agentgov.gates.review import PAYLOAD_TYPE as IN_TOTO
+from agentgov.ids import RunId
 from agentgov.ledger import merkle
 from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -24,6 +27,7 @@ from agentgov.ledger.signing import Envelope, EnvelopeSignature, PrivateKey, pae
 from agentgov.ledger.tlog_proof import TlogProof
 from tests.support import sshsigs
 from tests.support.persons import LOG, ssh_key, trust
+from tests.unit.test_promotion import APPROVAL
 
 KEY, WITNESS = PrivateKey(b"\1" * 32), PrivateKey(b"\7" * 32)
 WITNESS_KEY = witness_key("witness.example", WITNESS.public_key)
@@ -41,6 +45,12 @@ def signed_by(
 
 
 STANDS = signed_by("stream.endorse", endorsement_payload(LOG, KEY.public_key.hex(), ["0" * 40]), ALICE)
+
+
+def approval(**changed: Any) -> tuple[str, Envelope]:
+    about = {"run": RunId("7kq2f"), "log": (LOG, 12, "6" * 64), **changed}
+    payload = replace(APPROVAL, **about).to_payload()
+    return signed_by("approval.given", payload, ALICE, BOB, payload_type=IN_TOTO)
 
 
 class Record:
@@ -136,7 +146,7 @@ def test_a_proof_carries_only_so_many_who_stand_behind_it() -> None:
 
 
 def test_a_proven_approval_says_who_signed_it() -> None:
-    record = Record(signed_by("approval.given", b"{}", ALICE, BOB, payload_type="x"))
+    record = Record(approval())
     known = parse_trust(TRUSTED.encode() + NoteKey(LOG, KEY.public_key).text().encode())
     stranger = f"{ssh_key(BOB).fingerprint} (none of your keys)"
     report: ProofReport = verify_proof(record.prove(1, ()), known)
@@ -145,6 +155,14 @@ def test_a_proven_approval_says_who_signed_it() -> None:
 
 
 def test_a_proven_approval_that_nobody_signed_is_broken() -> None:
-    kind, envelope = signed_by("approval.given", b"{}", ALICE, payload_type="x")
-    forged = replace(envelope, payload=b"{ }")
-    refused("AG0217", Record((kind, forged)).prove(1, ()), BY_KEY)
+    (kind, envelope), (_, other) = approval(), approval(delta="e" * 64)
+    refused("AG0217", Record((kind, replace(envelope, payload=other.payload))).prove(1, ()), BY_KEY)
+
+
+def test_what_a_person_approved_elsewhere_is_no_approval_here() -> None:
+    elsewhere = ("agentgov/" + "e" * 32, 12, "6" * 64)
+    for wrong in (approval(run=RunId("5bd0a")), approval(log=elsewhere), STANDS):
+        refused("AG0405", Record(("approval.given", wrong[1])).prove(1, ()), BY_KEY)
+    for payload in (b"", b"[]", b"{}", b"[" * 20_000, b'{"predicate":' * 3000, b'{"predicate":1}'):
+        wrong = signed_by("approval.given", payload, ALICE, payload_type=IN_TOTO)
+        refused("AG0405", Record(wrong).prove(1, ()), BY_KEY)
