@@ -58,16 +58,36 @@ def form_of(kind: str) -> LineForm:
 
 
 @lru_cache(maxsize=len(KINDS))
-def around_last_field(kind: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return what stands before the value of a kind's last field, and after it.
+def body_of(
+    kind: str, names: tuple[str, ...], loose: tuple[str, ...] = (), upto: str = ""
+) -> re.Pattern[str]:
+    """Return what a line of a kind begins with: its body, without the brace that closes it.
 
-    A line whose two ends match, with the canonical text of a value that the field allows between them, is a
-    line that the kind's whole pattern matches. Their groups are those of the whole pattern, but for this one.
+    Args:
+        kind: The kind.
+        names: The fields that are groups.
+        loose: Those of them of which the caller compares the text with one that is known to be right: any
+            text without a quotation mark or a bracket is matched there.
+        upto: The field whose value is left out, with those after it.
     """
     fields = KINDS[kind].fields
-    *names, last = sorted(fields)
-    body = "".join(f'"{name}":{fields[name].group},' for name in names)
-    return re.compile(rf'\{{"body":\{{{body}"{last}":'), re.compile(_rest(kind))
+    parts = []
+    for name in sorted(fields):
+        field = fields[name]
+        if name == upto:
+            parts.append(f'"{name}":')
+            break
+        text = field.group if name in names else field.pattern
+        if name in loose:
+            text = {'"': '"([^"]*)"', "[": r"\[([^\]]*)\]"}.get(field.group.lstrip("\\")[0], "([0-9]*)")
+        parts.append(f'"{name}":{text}')
+    return re.compile(rf'\{{"body":\{{{",".join(parts)}')
+
+
+@lru_cache(maxsize=len(KINDS))
+def end_of(kind: str) -> re.Pattern[str]:
+    """Return what a line of a kind ends with: the brace that closes its body, and what follows."""
+    return re.compile(_rest(kind))
 
 
 def _rest(kind: str) -> str:
