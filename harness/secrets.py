@@ -25,6 +25,8 @@ from agentgov.ledger.redaction_patterns import looks_secret
 _MAX_FOLDERS: Final = 5000
 _MAX_FILES: Final = 200
 _MAX_BYTES: Final = 256 * 1024
+# Each one is looked for in every value that is stored.
+_MAX_VALUES: Final = 500
 _TEMPLATES: Final = ("example", "sample", "template", "tmpl", "tpl", "dist", "defaults", "schema")
 
 
@@ -32,7 +34,7 @@ def dotenv_secrets(repo: Repository) -> Iterator[str]:
     """Return the secret values in the `.env` files of a work tree; what cannot be read is passed over."""
     if repo.work_tree is None:
         return
-    files = 0
+    files = values = 0
     for folder in _folders(repo, repo.work_tree):
         for path in _dotenv_files(folder):
             files += 1
@@ -40,6 +42,9 @@ def dotenv_secrets(repo: Repository) -> Iterator[str]:
                 return
             for value in secret_values(parse_dotenv(_read(path)).items()):
                 if looks_secret(value.encode("utf-8", "surrogateescape")):
+                    values += 1
+                    if values > _MAX_VALUES:
+                        return
                     yield value
 
 

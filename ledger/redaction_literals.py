@@ -35,6 +35,8 @@ _LIST = re.compile(r"[,;\s]+")
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _UNICODE = re.compile(r"\\u[0-9a-f]{4}")
 _MAX_DEPTH = 8
+_MAX_LINE_CHARS = 64 * 1024
+_MAX_ON_LINE = 64
 _PATH = re.compile(r"^(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s+=]*$")
 _ID = re.compile(r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")
 _ID_NAME = re.compile(r"cache|commit|revision|checksum|digest|fingerprint|sha(?:1|256)?(?:_|$)|hash", re.I)
@@ -156,8 +158,10 @@ def parse_dotenv(raw_file: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     text = raw_file.decode("utf-8-sig", "surrogateescape")
     for line in text.splitlines():
-        match = _DOTENV.match(line)
-        while match is not None:
+        match = _DOTENV.match(line[:_MAX_LINE_CHARS])
+        for _ in range(_MAX_ON_LINE):
+            if match is None:
+                break
             value = _first_word(match["value"].strip())
             quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\"`"
             found[match["name"]] = _UNQUOTE.sub(r"\1", value[1:-1]) if quoted else value

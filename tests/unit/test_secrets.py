@@ -62,3 +62,10 @@ def test_a_repository_without_files_is_fine(tmp_path: Path, git: GitRunner) -> N
     git(tmp_path, "init", "-q")
     (tmp_path / ".env").write_text(f"API_TOKEN={VALUE}\n")
     assert _found(tmp_path) == [VALUE]
+
+
+def test_an_agent_cannot_make_the_next_run_look_for_ever(repo: Path) -> None:
+    many = "".join(f"T{number}_TOKEN=Xk9-vQ2m7{number:06d}\n" for number in range(5000))
+    (repo / ".env").write_text(many)
+    (repo / ".env.local").write_text("A=" + "B1_TOKEN=x1 " * 20_000)
+    assert len(list(dotenv_secrets(discover(repo)))) == 500
