@@ -33,6 +33,11 @@ def running_pids() -> frozenset[int]:
     return frozenset(_running_pids)
 
 
+def is_partial(git: Git) -> bool:
+    """Whether a repository's settings say that a remote keeps objects which are not here."""
+    return git.plain("config", "--get-regexp", r"^remote\..*\.promisor$").ok
+
+
 class CatFile:
     """A reader of objects. Use it as a context manager, or close it; threads may share one.
 
@@ -141,6 +146,9 @@ class CatFile:
             raise IncompleteError(f"object {oid} is not in this repository", id="AG0017")
         if len(fields) != 3 or fields[0] != oid.encode() or not fields[2].isdigit():
             self._stop()
+            if not fields and is_partial(self._git):
+                # Before git 2.45 a reader that may not fetch what a remote promised ends without a word.
+                raise IncompleteError(f"object {oid} is not in this partial clone", id="AG0017")
             raise _unreadable(oid)
         return fields[1].decode("ascii", "replace"), int(fields[2]), process.stdout
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from agentgov.catfile import is_partial
 from agentgov.errors import AgentgovError, UsageError
 from agentgov.git import Git, GitResult, Repository, is_oid, is_refname
 from agentgov.ledger.remote_address import absolute, protocol_of, redacted
@@ -117,6 +118,8 @@ class Remote:
             AgentgovError: AG0482, AG0484 or AG0494, as `offer`; also when objects are malformed.
         """
         if refs:
+            # A partial clone may have a record's commits without their files, and git would not ask again.
+            partial = is_partial(Git(self.repository.common_dir))
             self._exchange(
                 self.fetch_url,
                 "fetch",
@@ -125,6 +128,7 @@ class Remote:
                 "--no-auto-maintenance",
                 "--no-recurse-submodules",
                 "--no-show-forced-updates",
+                *(("--refetch", "--no-filter") if partial else ()),
                 "--upload-pack=git-upload-pack",
                 "--stdin",
                 _THERE,

@@ -22,6 +22,7 @@ from agentgov.ledger.remote import Offer, Remote
 
 _OURS: Final = "refs/agentgov/"
 _CONFLICTS: Final = "conflicts/"
+_ATTEMPTS: Final = 4
 _OF_STREAMS: Final = ("ledger", "timestamp", "witness")
 
 FindingCode = Literal["ahead", "damaged", "forked", "gone", "missing", "shorter"]
@@ -102,6 +103,7 @@ def fetch_records(
     streams: Collection[str] | None,
     *,
     own: str | None = None,
+    asked_again: int = 0,
 ) -> Received:
     """Fetch records, their witnesses and time stamps, and the archive.
 
@@ -110,6 +112,7 @@ def fetch_records(
         offer: What it has.
         streams: The records to fetch besides those fetched before and this clone's; None for all of them.
         own: This clone's record, which nobody else may go on with.
+        asked_again: How often the remote was asked again because it had changed meanwhile.
 
     Raises:
         AgentgovError: AG0482, AG0484 or AG0494, when the remote fails; AG0008, when a ref cannot be written.
@@ -125,18 +128,31 @@ def fetch_records(
     }
     fresh = {ref: oid for ref, oid in chosen.items() if before.get(ref) != oid}
     remote.fetch(list(fresh))
-    fetching = _Fetching(remote, own)
-    try:
-        for ref, oid in fresh.items():
-            fetching.take(ref, before.get(ref), oid)
-        for ref in before:
-            if ref not in offer.refs and (stream_of(ref) is not None or ref == ARCHIVE_REF):
-                fetching.miss(ref, before[ref], offer)
-        for ref, oid in chosen.items():
-            fetching.compare(ref, local.get(ref), oid)
-        fetching.write()
-    finally:
-        fetching.close()
+    for attempt in range(_ATTEMPTS):
+        fetching = _Fetching(remote, own)
+        try:
+            for ref, oid in fresh.items():
+                if before.get(ref) != oid:
+                    fetching.take(ref, before.get(ref), oid)
+            for ref in before:
+                if ref not in offer.refs and (stream_of(ref) is not None or ref == ARCHIVE_REF):
+                    fetching.miss(ref, before[ref], offer)
+            for ref, oid in chosen.items():
+                fetching.compare(ref, local.get(ref), oid)
+            if fetching.findings and asked_again < _ATTEMPTS:
+                # Another sync may have sent something meanwhile: then the remote only looks cut back.
+                now = remote.offer()
+                if any(now.refs.get(found.ref) != offer.refs.get(found.ref) for found in fetching.findings):
+                    return fetch_records(remote, now, streams, own=own, asked_again=asked_again + 1)
+            fetching.write()
+            break
+        except AgentgovError as error:
+            # Another fetch may have moved the same refs: then what it saw counts as seen before.
+            earlier, before = before, fetched_refs(remote)
+            if error.id != "AG0008" or before == earlier or attempt == _ATTEMPTS - 1:
+                raise
+        finally:
+            fetching.close()
     return Received(
         tuple(fetching.new), tuple(fetching.advanced), len(chosen) - len(fresh), tuple(fetching.findings)
     )

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from agentgov.git import discover
+from agentgov.ledger import sync_fetch
+from agentgov.ledger.remote import find_remote
+from agentgov.ledger.sync_fetch import fetch_records
 from tests.conftest import GitRunner
 from tests.e2e.conftest import Cli, write
 from tests.support.record_places import new_key
@@ -100,3 +104,57 @@ def test_a_copy_kept_as_evidence_is_never_signed(
     key, _ = new_key(agentgov, repo)
     said = agentgov(repo, "witness", "--key", key, "--all", "--json").json
     assert not [item for item in said["records"] if "conflicts" in item["where"]]
+
+
+def test_two_syncs_at_once_do_not_stand_in_each_others_way(
+    agentgov: Cli, repo: Path, other: Path, git: GitRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has moved the refs between the reading of them and their writing."""
+    there = find_remote(discover(repo), "origin")
+    offer, take = there.offer(), sync_fetch._Fetching.take
+    raced: list[str] = []
+
+    def take_late(self: sync_fetch._Fetching, ref: str, old: str | None, new: str) -> None:
+        if not raced:
+            raced.append(ref)
+            fetch_records(there, offer, None)
+        take(self, ref, old, new)
+
+    monkeypatch.setattr(sync_fetch._Fetching, "take", take_late)
+    received = fetch_records(there, offer, None)
+    assert raced
+    assert received.findings == ()
+    kept = f"refs/agentgov/remotes/origin/ledger/{stream_of(other)}"
+    assert git(repo, "rev-parse", kept) == offer.refs[f"refs/agentgov/ledger/{stream_of(other)}"]
+
+
+def test_a_partial_clone_gets_records_whole(
+    agentgov: Cli, repo: Path, other: Path, remote: Path, git: GitRunner, tmp_path: Path
+) -> None:
+    """The mirror branch brings the commits of every record, and git leaves their files at the remote."""
+    agentgov(other, "sync", "--yes", "--mirror", "records")
+    git(remote, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--filter=blob:none", f"file://{remote}", "partial")
+    agentgov(tmp_path / "partial", "sync", "--all", "--yes")
+    found = agentgov(tmp_path / "partial", "verify", "--all", "--json", code=None).json["records"]
+    assert len(found) == 2
+    assert all(item["exit_code"] in (0, 13) for item in found)
+
+
+def test_what_a_partial_clone_lacks_is_incomplete_and_not_broken(
+    agentgov: Cli, repo: Path, other: Path, remote: Path, git: GitRunner, tmp_path: Path
+) -> None:
+    git(remote, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--mirror", "--filter=blob:none", f"file://{remote}", "partial.git")
+    found = agentgov(tmp_path / "partial.git", "verify", "--all", "--json", code=3).json["records"]
+    assert [item["exit_code"] for item in found] == [3, 3]
+
+
+def test_what_another_sync_sent_meanwhile_is_no_rewriting(
+    agentgov: Cli, repo: Path, other: Path, git: GitRunner
+) -> None:
+    there = find_remote(discover(other), "origin")
+    offer = there.offer()
+    agentgov.play(other, [write("d.txt", "four\n")], "--workspace", "in-place")
+    agentgov(other, "sync")
+    assert fetch_records(there, offer, None, own=stream_of(other)).findings == ()
