@@ -7,12 +7,14 @@ Rules kept here:
   judged or landed is ever read from it.
 - It grows with the record: only entries it has not seen are read, after the last one it knows was found in
   its place.
+- Only a file that defines exactly our tables is read: one with anything else in it is thrown away.
 - It holds redacted text only: what it keeps comes from payloads.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import stat
@@ -27,7 +29,7 @@ from agentgov.ledger.entry import Entry
 from agentgov.ledger.keys import read_stream_id
 from agentgov.ledger.reader import Reader
 from agentgov.report.facts import PayloadReader
-from agentgov.report.search_tables import FORM, TABLES, Tables
+from agentgov.report.search_tables import FORM, Tables, create_tables
 
 _BUSY_SECONDS: Final = 10.0
 _ERASES: Final = frozenset({"payload.erased", "payload.pruned"})
@@ -121,17 +123,32 @@ def _connect(layout: Layout) -> sqlite3.Connection:
     for _ in (1, 2):
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            forms = connection.execute("SELECT form FROM form").fetchall() if _has_tables(connection) else []
+            # Before anything else: a trigger or a view that somebody planted would answer in our place.
+            connection.execute("PRAGMA trusted_schema = OFF")
+            found = _schema(connection)
+            forms = connection.execute("SELECT form FROM form").fetchall() if found == _own_schema() else []
         except sqlite3.OperationalError:
             connection.close()
             raise
         except sqlite3.DatabaseError:
-            forms = [(-1,)]
-        if not forms or forms == [(FORM,)]:
+            found, forms = frozenset({("damaged",)}), []
+        if not found or forms == [(FORM,)]:
             return connection
         connection.close()
         remove_index(layout)
     raise OSError("another program keeps writing an index of another form")
+
+
+def _schema(connection: sqlite3.Connection) -> frozenset[tuple[str, ...]]:
+    """Everything that is defined in a file: tables, indexes, triggers, views."""
+    return frozenset(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+
+
+@functools.cache
+def _own_schema() -> frozenset[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        create_tables(connection)
+        return _schema(connection)
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
@@ -184,8 +201,7 @@ class _Indexer:
         names = [name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for name in ("words", *(name for name in names if not name.startswith(("words", "sqlite_")))):
             self._db.execute(f"DROP TABLE IF EXISTS {name}")
-        for statement in TABLES.strip().rstrip(";").split(";\n"):
-            self._db.execute(statement)
+        create_tables(self._db)
         self._db.execute("INSERT INTO form VALUES (?)", (FORM,))
 
     def _read(self) -> None:
@@ -206,6 +222,8 @@ class _Indexer:
 
     def _read_stream(self, stream_id: str, *, sealed_only: bool) -> None:
         size, leaf = self._db.execute("SELECT size, leaf FROM stream WHERE id = ?", (stream_id,)).fetchone()
+        if type(size) is not int:
+            raise _StaleError
         with Reader(self._repository, stream_id, sealed_only=sealed_only) as reader:
             last = None
             # The last entry known is read again: it says whether this is still the same record.

@@ -52,6 +52,12 @@ CREATE VIRTUAL TABLE words
 """
 
 
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty index."""
+    for statement in TABLES.strip().rstrip(";").split(";\n"):
+        connection.execute(statement)
+
+
 class Tables:
     """Takes entries in, for one connection.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -338,3 +339,32 @@ def test_what_is_no_moment_is_refused(raw: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_when(raw, NOON, UTC)
     assert error.value.id == "AG0347"
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "CREATE TRIGGER evil AFTER INSERT ON call BEGIN DELETE FROM run; END",
+        "CREATE VIEW extra AS SELECT 1",
+        "DROP TABLE run;"
+        "CREATE VIEW run AS WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT 1 FROM n",
+        "DROP TABLE words",
+        "UPDATE stream SET size = 'x'",
+    ],
+)
+def test_what_is_planted_in_the_index_answers_nothing(
+    repository: Repository, payloads: PayloadStore, planted: str
+) -> None:
+    with open_index(repository, payloads) as index:
+        expected = (
+            find_runs(index, Query(), None, lambda run: False),
+            find_calls(index, Query(tool="*"), None),
+        )
+    with contextlib.closing(sqlite3.connect(index_path(repository.layout))) as other:
+        other.executescript(planted)
+    with open_index(repository, payloads) as index:
+        assert find_runs(index, Query(), None, lambda run: False) == expected[0]
+        assert find_calls(index, Query(tool="*"), None) == expected[1]
+        assert not index.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')"
+        ).fetchall()
