@@ -165,7 +165,7 @@ class PayloadStore:
         return digest
 
     def public_name(self, raw_name: str) -> str:
-        """Return `raw_name` if it may stand in an entry itself; ``other`` if it is no token or holds a secret."""
+        """Return `raw_name` if it may stand in an entry itself; ``other`` if it is no token, or a secret."""
         if is_token(raw_name) and self._redactor.redact_text(raw_name) == raw_name:
             return raw_name
         return "other"
