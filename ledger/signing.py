@@ -76,16 +76,30 @@ def verify_ed25519(public_key: bytes, signature: bytes, message: bytes) -> bool:
     Raises:
         BrokenRecordError: AG0210, when the key itself is refused.
     """
+    return verifier(public_key)(signature, message)
+
+
+@lru_cache(maxsize=1024)
+def verifier(public_key: bytes) -> Callable[[bytes, bytes], bool]:
+    """Return what tells whether a signature of this key over a message is right, for many of them.
+
+    Raises:
+        BrokenRecordError: AG0210, when the key is refused.
+    """
     from cryptography.exceptions import InvalidSignature
 
-    key = _load_public_key(public_key)
-    if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= _ORDER:
-        return False
-    try:
-        key.verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True
+    verify = _load_public_key(bytes(public_key)).verify
+
+    def is_right(signature: bytes, message: bytes) -> bool:
+        if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= _ORDER:
+            return False
+        try:
+            verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    return is_right
 
 
 def verify_signature(
