@@ -20,6 +20,7 @@ from agentgov.errors import UsageError
 from agentgov.ids import RunId
 from agentgov.report.facts import name_actors
 from agentgov.report.runs import RunView
+from agentgov.report.search_tables import MAX_TEXT_CHARS
 
 IsLive = Callable[[RunId], bool]
 _MIN_INDEXED: Final = 3
@@ -217,7 +218,10 @@ def _actor_names(db: sqlite3.Connection, run: int) -> dict[int, str]:
 def _text_terms(db: sqlite3.Connection, query: Query) -> tuple[list[str], list[Any]]:
     terms: list[str] = []
     values: list[Any] = []
-    if query.text:
+    if query.text and len(query.text) > MAX_TEXT_CHARS:
+        # No more of a call is looked through, and SQLite refuses patterns that are very long.
+        terms.append("0")
+    elif query.text:
         # The index knows runs of three characters and no case; what it finds is compared once more.
         terms += _indexed(query.text, values)
         if query.text.lower() != query.text:
@@ -300,6 +304,9 @@ def _add_times(query: Query, column: str, terms: list[str], values: list[Any]) -
 
 
 def _add_intent(query: Query, terms: list[str], values: list[Any]) -> None:
-    if query.intent:
+    if query.intent and len(query.intent) > MAX_TEXT_CHARS:
+        terms.append("instr(run.intent, ?) > 0")
+        values.append(query.intent)
+    elif query.intent:
         terms.append("run.intent LIKE ? ESCAPE '\\'")
         values.append(f"%{_escaped(query.intent)}%")

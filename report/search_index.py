@@ -120,19 +120,21 @@ def _connect(layout: Layout) -> sqlite3.Connection:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
             path.unlink()
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    defined: frozenset[tuple[str, ...]]
+    forms: list[tuple[int]]
     for _ in (1, 2):
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             # Before anything else: a trigger or a view that somebody planted would answer in our place.
             connection.execute("PRAGMA trusted_schema = OFF")
-            found = _schema(connection)
-            forms = connection.execute("SELECT form FROM form").fetchall() if found == _own_schema() else []
+            defined = _schema(connection)
+            forms = connection.execute("SELECT form FROM form").fetchall() if defined == _own_schema() else []
         except sqlite3.OperationalError:
             connection.close()
             raise
         except sqlite3.DatabaseError:
-            found, forms = frozenset({("damaged",)}), []
-        if not found or forms == [(FORM,)]:
+            defined, forms = frozenset({("damaged",)}), []
+        if not defined or forms == [(FORM,)]:
             return connection
         connection.close()
         remove_index(layout)

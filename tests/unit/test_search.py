@@ -368,3 +368,12 @@ def test_what_is_planted_in_the_index_answers_nothing(
         assert not index.execute(
             "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')"
         ).fetchall()
+
+
+def test_a_very_long_text_is_looked_for_like_any_other(
+    repository: Repository, payloads: PayloadStore
+) -> None:
+    for text in ("x" * 2**20, "%" * 60_000, "\\" * 60_000):
+        with open_index(repository, payloads) as index:
+            assert find_calls(index, Query(text=text), None) == []
+            assert find_runs(index, Query(intent=text), None, lambda run: False) == ([], 0)
