@@ -101,5 +101,7 @@ def hints(report: Report) -> list[str]:
             "to go on here, when it is clear what happened: agentgov ledger restart",
         ]
     if report.exit_code is ExitCode.UNTRUSTED:
+        if any(found.error_id == "AG0443" for found in report.findings):
+            return ["the key was revoked: ask for a new approval"]
         return ["say whom you trust: agentgov verify --trust FILE"]
     return []

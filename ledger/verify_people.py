@@ -4,8 +4,8 @@ Rules this module keeps:
     * A person's signature is checked where it stands, whoever made it: a wrong one breaks the record there.
     * Who a key belongs to is for the trust file to say. Without one, only the key is named.
     * A revocation counts by place: what was signed below the frozen head stays good and reads "since left";
-      what stands at or above it counts for nothing. A record behind which nobody else stands is not relied on
-      from there on.
+      what stands at or above it counts for nothing. It is a fault once a promotion counted it; until then it
+      is only said. A record behind which nobody else stands is not relied on from there on.
     * A record that is not this clone's own needs a trusted person behind it.
 """
 
@@ -75,6 +75,7 @@ class Statements:
     endorsements: list[Signed] = field(default_factory=list)
     approvals: list[Signed] = field(default_factory=list)
     unchecked: list[tuple[int, str]] = field(default_factory=list)
+    counted: dict[int, int] = field(default_factory=dict)
     asked: int = 0
 
     def take_endorsement(self, entry: Entry, log: str, public_key: str) -> None:
@@ -87,6 +88,11 @@ class Statements:
         self._ask(entry)
         keys = verify_endorsement(entry.body, log, public_key)
         self.endorsements.append(Signed(entry.seq, None, tuple(keys)))
+
+    def take_promotion(self, entry: Entry) -> None:
+        """Note which approvals a promotion counts."""
+        for place in entry.body["approvals"]:
+            self.counted.setdefault(place, entry.seq)
 
     def take_approval(self, entry: Entry) -> None:
         """Check the signatures of an approval.
@@ -238,8 +244,9 @@ def _judge_approvals(outcome: Vouching, statements: Statements, people: Persons 
     if not statements.approvals:
         return
     who: dict[str, int] = {}
-    refused = False
+    refused, idle = False, 0
     for signed in statements.approvals:
+        revoked, counts = list[str](), False
         for key in signed.keys:
             name = None if people is None else people.principal(key)
             shown = key.fingerprint if name is None else name
@@ -248,12 +255,23 @@ def _judge_approvals(outcome: Vouching, statements: Statements, people: Persons 
                 shown += " (not in the trust file)"
             elif standing == "since left":
                 shown += " (since left)"
-            elif standing == "revoked":
-                refused = True
-                why = f"{name} approved here after their keys were revoked: it does not count"
-                outcome.findings.append(Finding("revoked", why, signed.seq, signed.run, error_id="AG0443"))
+            elif name is not None and standing == "revoked":
+                revoked.append(name)
                 shown += " (revoked)"
+            counts = counts or standing in ("member", "since left")
             who[shown] = who.get(shown, 0) + 1
+        promotion = statements.counted.get(signed.seq)
+        if revoked and promotion is None:
+            idle += 1
+        elif revoked and not counts:
+            refused = True
+            why = (
+                f"{revoked[0]} approved here after their keys were revoked, and entry {promotion} counted it"
+            )
+            outcome.findings.append(Finding("revoked", why, signed.seq, signed.run, error_id="AG0443"))
+    if idle:
+        what = "approval by a revoked key" if idle == 1 else "approvals by revoked keys"
+        outcome.notes.append(f"{idle} {what}, counted by nothing")
     names = ", ".join(f"{count} by {name}" for name, count in who.items())
     text = f"{len(statements.approvals)}, each signed over exactly what it approves: {names}"
     outcome.checks.append(Check("approvals", "untrusted" if refused else "ok", text))

@@ -253,6 +253,8 @@ class Reading:
             self.statements.take_endorsement(entry, self.log, self.key)
         elif kind == "approval.given":
             self.statements.take_approval(entry)
+        elif kind == "promote.intent":
+            self.statements.take_promotion(entry)
         elif kind == "log.recovered":
             self.notes.append(f"a crash tore {body['torn_bytes']} bytes before entry {entry.seq}")
         elif kind == "log.end":

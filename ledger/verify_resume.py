@@ -109,6 +109,7 @@ def capture(reading: Reading, seal: str) -> Resume:
         "endorsements": [[s.seq, s.run, [key.line for key in s.keys]] for s in statements.endorsements],
         "approvals": [[s.seq, s.run, [key.line for key in s.keys]] for s in statements.approvals],
         "unchecked": statements.unchecked,
+        "counted": sorted(statements.counted.items()),
     }
     heads = {**reading.heads, reading.frontier.size: (reading.frontier.root().hex(), reading.leaf.hex())}
     return Resume(seal, reading.frontier.size, reading.log, reading.key, 0, heads, state)
@@ -154,6 +155,7 @@ def _restore(reading: Reading, resume: Resume) -> None:
         for seq, run, lines in state[name]:
             signed = Signed(int(seq), run, tuple(map(parse_public_key, lines)))
             getattr(reading.statements, name).append(signed)
+    reading.statements.counted = {int(place): int(seq) for place, seq in state["counted"]}
     reading.statements.unchecked += [(int(seq), str(why)) for seq, why in state["unchecked"]]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentgov.cli.verify_show import hints
 from agentgov.clock import Clock, Random
 from agentgov.errors import ExitCode
 from agentgov.git import discover
@@ -28,6 +29,7 @@ from agentgov.ledger.verify_report import Level, Report
 from agentgov.ledger.verify_source import RepositorySource, Trust, local_trust
 from tests.conftest import MakeRepo
 from tests.support.ledgers import MACHINE, RUN, Writer, payload_store
+from tests.unit.test_entry import BODIES
 
 
 class Without:
@@ -197,7 +199,13 @@ def test_an_approval_is_checked_and_its_signer_named(made: Made, person: PersonK
     assert "not in the trust file" in _check(made.verify(people=People.parse("")), "approvals")[1]
 
 
-def test_an_approval_after_a_revocation_is_refused_and_one_before_is_marked(
+def _promote(made: Made, *approvals: int) -> None:
+    body = BODIES["promote.intent"] | {"approvals": list(approvals)}
+    made.say("promote.intent", body)
+    made.say("promote.done", BODIES["promote.done"])
+
+
+def test_an_approval_by_a_revoked_key_is_a_fault_only_where_a_promotion_counted_it(
     made: Made, person: PersonKey
 ) -> None:
     _approve(made, person)
@@ -206,9 +214,19 @@ def test_an_approval_after_a_revocation_is_refused_and_one_before_is_marked(
     assert before.exit_code is ExitCode.OK
     assert "since left" in _check(before, "approvals")[1]
     _approve(made, person)
+    idle = made.verify(people=_revoked(made, person, size))
+    assert (idle.exit_code, idle.findings) == (ExitCode.OK, [])
+    assert "1 approval by a revoked key, counted by nothing" in idle.notes
+    _promote(made, size - 1)
+    promoted = made.verify(people=_revoked(made, person, size))
+    assert "revoked" not in {found.code for found in promoted.findings}
+    _promote(made, size)
     after = made.verify(people=_revoked(made, person, size))
-    assert [(found.code, found.seq, found.run) for found in after.findings] == [("revoked", size, RUN)]
+    (found,) = [found for found in after.findings if found.code == "revoked"]
+    assert (found.seq, found.run) == (size, RUN)
+    assert f"entry {size + 3} counted it" in found.why
     assert after.exit_code is ExitCode.UNTRUSTED
+    assert hints(after) == ["the key was revoked: ask for a new approval"]
 
 
 def test_an_approval_whose_signature_is_another_breaks_the_record_there(
