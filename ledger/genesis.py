@@ -18,10 +18,10 @@ from agentgov.errors import AgentgovError, BrokenRecordError
 from agentgov.files import fsync_dir, open_private_dir, read_own_file, write_atomic
 from agentgov.git import Git, ObjectFormat, Repository
 from agentgov.layout import Layout
-from agentgov.ledger.chain import NO_LEAF, leaf_hash
+from agentgov.ledger.chain import NO_LEAF
 from agentgov.ledger.entry import PAYLOAD_TYPE, Entry
 from agentgov.ledger.keys import KeyFolder, read_stream_id
-from agentgov.ledger.recovery import NOTHING_SEALED, Sealed, read_unsealed
+from agentgov.ledger.recovery import claimed_end, read_unsealed
 from agentgov.ledger.seal import SealStore
 from agentgov.ledger.signing import PrivateKey, pae, verify_ed25519
 from agentgov.ledger.wal import (
@@ -164,7 +164,7 @@ def _set_aside(repository: Repository, stream_id: str) -> dict[str, object] | No
 def _head_of(repository: Repository, stream_id: str, wal: Path) -> dict[str, object] | None:
     store = SealStore(Git(repository.common_dir), stream_id, repository.object_format)
     try:
-        sealed = _sealed_size(store)
+        sealed = claimed_end(store)
     finally:
         store.close()
     try:
@@ -178,15 +178,6 @@ def _head_of(repository: Repository, stream_id: str, wal: Path) -> dict[str, obj
     size = sealed.size + len(unsealed)
     leaf = unsealed[-1].leaf() if unsealed else sealed.leaf
     return {"log": ORIGIN_PREFIX + stream_id, "size": size, "leaf": leaf.hex()} if size else None
-
-
-def _sealed_size(store: SealStore) -> Sealed:
-    commit = store.newest()
-    if commit is None:
-        return NOTHING_SEALED
-    seal = store.read(commit)
-    seal.first()
-    return Sealed(seal.size(), leaf_hash(seal.lines()[-1]), commit, NOTHING_SEALED.frontier)
 
 
 def _clear_unfinished(layout: Layout) -> None:

@@ -76,6 +76,23 @@ def read_sealed(store: SealStore, commit: str | None, origin: str, public_key: b
     return Sealed(checkpoint.size, leaf, commit, frontier, is_end(last))
 
 
+def claimed_end(store: SealStore) -> Sealed:
+    """Read where the newest seal says that the sealed part ends, of a record whose key may be gone.
+
+    No signature and no proof is verified, and the frontier stays empty.
+
+    Raises:
+        IncompleteError: AG0017, when objects are missing.
+        BrokenRecordError: AG0018, AG0206 to AG0209, when it is no seal.
+    """
+    commit = store.newest()
+    if commit is None:
+        return NOTHING_SEALED
+    seal = store.read(commit)
+    seal.first()
+    return Sealed(seal.size(), leaf_hash(seal.lines()[-1]), commit, NOTHING_SEALED.frontier)
+
+
 def is_end(line: bytes) -> bool:
     """Tell whether a line is the one that closes a record; lines are canonical, so their bytes tell."""
     return b'},"key":0,"kind":"log.end","log":' in line

@@ -24,11 +24,10 @@ from agentgov.files import FileLock, fsync_dir, machine_id, open_private_dir, re
 from agentgov.git import Git, Repository
 from agentgov.layout import Layout, StateHome
 from agentgov.ledger import genesis
-from agentgov.ledger.chain import leaf_hash
 from agentgov.ledger.disk import DiskErrors
 from agentgov.ledger.entry import Draft
 from agentgov.ledger.keys import SEED_BYTES, KeyFolder, read_stream_id
-from agentgov.ledger.recovery import NOTHING_SEALED, Sealed, verify_place
+from agentgov.ledger.recovery import claimed_end, verify_place
 from agentgov.ledger.seal import SealStore
 from agentgov.ledger.signing import PrivateKey
 from agentgov.ledger.stream import SEAL_WAIT_SECONDS, Stream
@@ -217,7 +216,7 @@ def _last_head(repository: Repository, bound: str | None, present: str | None) -
 def _read_head(repository: Repository, stream_id: str) -> dict[str, Any] | None:
     store = SealStore(Git(repository.common_dir), stream_id, repository.object_format)
     try:
-        sealed = _read_sealed(store)
+        sealed = claimed_end(store)
     except (BrokenRecordError, IncompleteError):
         return None
     finally:
@@ -237,15 +236,6 @@ def _read_head(repository: Repository, stream_id: str) -> dict[str, Any] | None:
                 verify_place(signed, size, leaf, origin)
                 size, leaf = size + 1, signed.leaf()
     return {"leaf": leaf.hex(), "log": origin, "size": size} if size else None
-
-
-def _read_sealed(store: SealStore) -> Sealed:
-    commit = store.newest()
-    if commit is None:
-        return NOTHING_SEALED
-    seal = store.read(commit)
-    seal.first()
-    return Sealed(seal.size(), leaf_hash(seal.lines()[-1]), commit, NOTHING_SEALED.frontier)
 
 
 def _switch(repository: Repository, keys: KeyFolder, plan: Plan, clock: Clock) -> None:
