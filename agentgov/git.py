@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agentgov.catfile import CatFile
 from agentgov.errors import AgentgovError, UsageError
-from agentgov.gitcall import Git, GitResult, clean_environment, git_version
+from agentgov.gitcall import SECRETS, Git, GitResult, clean_environment, git_version
 from agentgov.gitnames import (
     EMPTY_TREE,
     ZERO_OID,
@@ -31,6 +31,7 @@ from agentgov.text import printable
 
 __all__ = [
     "EMPTY_TREE",
+    "SECRETS",
     "ZERO_OID",
     "CatFile",
     "Git",

@@ -29,6 +29,7 @@ from agentgov.text import printable
 DEFAULT_TIMEOUT_SECONDS = 600.0
 _PLACES_OF_CONFIGURATION = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"})
 OLDEST_GIT = (2, 38)
+SECRETS = frozenset({"AGENTGOV_WITNESS_KEY"})
 
 _ENVIRONMENT = {
     "GIT_NO_REPLACE_OBJECTS": "1",
@@ -272,12 +273,13 @@ def clean_environment() -> dict[str, str]:
     Git's own list (`git rev-parse --local-env-vars`) is not enough: GIT_EXTERNAL_DIFF or GIT_SSH_COMMAND
     name programs too. Where a person keeps their configuration is as much theirs as HOME is. Of PATH only
     absolute places are kept: in any other a repository brings its own programs, and an `ssh-keygen` of its
-    own calls every signature right.
+    own calls every signature right. A witness's key is handed to nobody: a program's environment can be read
+    by others of the same user.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("GIT_") or name in _PLACES_OF_CONFIGURATION
+        if (not name.startswith("GIT_") or name in _PLACES_OF_CONFIGURATION) and name not in SECRETS
     }
     if "PATH" in kept:
         places = [place for place in kept["PATH"].split(os.pathsep) if place.startswith("/")]

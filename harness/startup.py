@@ -17,14 +17,12 @@ from pathlib import Path
 
 from agentgov.config import FILE_NAME, Settings
 from agentgov.errors import RunFailedError, UsageError
-from agentgov.git import Repository
+from agentgov.git import SECRETS, Repository
 from agentgov.harness.capture.base import Capture
 from agentgov.harness.process import NotFoundError, find_program
 from agentgov.ids import RunId, is_token
 
 VERSION_SECONDS = 20
-# What signs for others than the person who works here is none of an agent's.
-_NOT_FOR_AGENTS = frozenset({"AGENTGOV_WITNESS_KEY"})
 _POINTS_ELSEWHERE = frozenset(
     {
         "GIT_DIR",
@@ -127,7 +125,7 @@ def agent_env(
         is_clone: It works in a copy.
         changes: What the workspace and the adapter set or (with None) remove, in order.
     """
-    dropped = _NOT_FOR_AGENTS | _POINTS_ELSEWHERE if is_clone else _NOT_FOR_AGENTS
+    dropped = SECRETS | _POINTS_ELSEWHERE if is_clone else SECRETS
     kept = {name: value for name, value in env.items() if name not in dropped}
     kept |= {"PWD": str(cwd), "AGENTGOV_RUN": run}
     for change in changes:

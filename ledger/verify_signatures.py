@@ -14,7 +14,6 @@ from __future__ import annotations
 import binascii
 import contextlib
 import fcntl
-import os
 import struct
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from typing import IO, Final, Protocol
 
 from agentgov.errors import AgentgovError
+from agentgov.git import clean_environment
 from agentgov.ledger.entry import PAYLOAD_TYPE
 from agentgov.ledger.signing import pae, verifier
 
@@ -195,7 +195,7 @@ class _Helper:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
-            env={**os.environ, **_MEMORY},
+            env={**clean_environment(), **_MEMORY},
             # A Ctrl-C is for us; we end the helpers.
             start_new_session=True,
         )

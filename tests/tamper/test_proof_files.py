@@ -13,6 +13,7 @@ import pytest
 from agentgov.cli import prove, witness
 from agentgov.cli.verify_file import verify_proof_file
 from agentgov.errors import AgentgovError, ExitCode
+from agentgov.git import SECRETS, Git, clean_environment
 from agentgov.harness.startup import agent_env
 from agentgov.ids import RunId
 from tests.tamper.test_proof_thief import STANDS, TRUSTED, Record
@@ -124,3 +125,10 @@ def test_an_agent_does_not_see_the_key_of_a_witness(tmp_path: Path) -> None:
         seen = agent_env(RunId("7kq2f"), env, tmp_path, is_clone=is_clone, changes=[])
         assert witness.KEY_VARIABLE not in seen
         assert seen["HOME"] == "/home/x"
+
+
+def test_no_program_that_is_started_here_gets_the_key_of_a_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert witness.KEY_VARIABLE in SECRETS
+    monkeypatch.setenv(witness.KEY_VARIABLE, "PRIVATE+KEY+ci+00000000+BA==")
+    assert witness.KEY_VARIABLE not in clean_environment()
+    assert witness.KEY_VARIABLE not in Git(None).environment()
