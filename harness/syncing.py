@@ -174,6 +174,11 @@ class Syncing:
             classes=self.chosen.classes,
             store=store if store.is_dir() else None,
             without={finding.ref for finding in self.findings},
+            doubtful={
+                finding.ref.removeprefix(REF_PREFIX)
+                for finding in self.findings
+                if finding.ref.startswith(REF_PREFIX) and finding.code != "gone"
+            },
         )
         self.gone = plan.gone
         return plan

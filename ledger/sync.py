@@ -129,6 +129,7 @@ def make_plan(
     classes: Collection[str],
     store: Path | None,
     without: Collection[str] = (),
+    doubtful: Collection[str] = (),
 ) -> Plan:
     """Say what would leave.
 
@@ -139,6 +140,7 @@ def make_plan(
         classes: The payload classes that may leave.
         store: The private store; None when there is none.
         without: Refs at the remote that nothing may be sent to, because of what was found there.
+        doubtful: Records whose copies part: nobody knows whose content is under their names there.
 
     Raises:
         UsageError: AG0483, when the remote has no branch.
@@ -159,6 +161,7 @@ def make_plan(
         if (ref.startswith(REF_PREFIX) or _is_evidence(ref) or ref == ARCHIVE_REF)
         and offer.refs.get(ref) != oid
         and ref not in without
+        and (ref == ARCHIVE_REF or stream_of(ref) not in doubtful)
         and not _is_behind(git, oid, offer.refs.get(ref))
     }
     check_records(git, chain)
@@ -166,7 +169,8 @@ def make_plan(
     payloads: dict[str, PayloadPart] = {}
     held: dict[str, int] = {}
     here: set[str] = set()
-    if stream_id is not None and store is not None:
+    is_doubtful = stream_id in doubtful
+    if stream_id is not None and store is not None and not is_doubtful:
         for cls in CLASSES:
             found = _payload_refs(Git(store), stream_id, cls)
             here |= found.keys()
@@ -191,7 +195,9 @@ def make_plan(
         held,
         tuple(
             sorted(
-                ref for ref in offer.refs if ref.startswith(f"{_PAYLOADS}{stream_id}/") and ref not in here
+                ref
+                for ref in offer.refs
+                if ref.startswith(f"{_PAYLOADS}{stream_id}/") and ref not in here and not is_doubtful
             )
         ),
     )

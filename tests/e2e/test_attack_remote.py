@@ -158,3 +158,22 @@ def test_what_another_sync_sent_meanwhile_is_no_rewriting(
     agentgov.play(other, [write("d.txt", "four\n")], "--workspace", "in-place")
     agentgov(other, "sync")
     assert fetch_records(there, offer, None, own=stream_of(other)).findings == ()
+
+
+def test_nothing_goes_out_under_the_name_of_a_record_whose_copies_part(
+    agentgov: Cli, repo: Path, remote: Path, git: GitRunner
+) -> None:
+    """A backup was restored: the remote has content of later runs, which nobody is told to remove."""
+    agentgov(repo, "sync", "--yes")
+    stream = stream_of(repo)
+    ref = f"refs/agentgov/ledger/{stream}"
+    git(remote, "update-ref", ref, seal(remote, git, stream, 40, git(remote, "rev-parse", ref)))
+    late = f"refs/agentgov/payloads/{stream}/zzzzz/changes"
+    before = {name: oid for name, oid in remote_refs(remote, git).items() if "/payloads/" in name}
+    git(remote, "update-ref", late, next(iter(before.values())))
+    agentgov.play(repo, [write("b.txt", "two\n")], "--workspace", "in-place")
+    said = agentgov(repo, "sync", "--json", code=12).json
+    assert [item["code"] for item in said["findings"]] == ["forked"]
+    assert (said["sent"], said["outlived"]) == ([], [])
+    after = {name: oid for name, oid in remote_refs(remote, git).items() if "/payloads/" in name}
+    assert after == {**before, late: after[late]}
