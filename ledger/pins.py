@@ -146,7 +146,8 @@ def forget_pin(pins: Path, stream_id: str, ts: int) -> Forgotten | None:
             return None
         except BrokenRecordError:
             what = what or f"unreadable {'0' * 64}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        # A FIFO in its place would wait for a reader for ever.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(list_file, flags, 0o600)
         try:
             os.write(fd, f"{ts} {stream_id} {what}\n".encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,4 +105,13 @@ def test_nothing_is_forgotten_that_could_not_be_written_down(
     (tmp_path / "forgotten").mkdir()
     with pytest.raises(IsADirectoryError):
         forget_pin(tmp_path, "a" * 32, 7)
+    assert read_pin(path) == PIN
+
+
+def test_forgetting_does_not_wait_for_a_fifo_and_keeps_the_pin(tmp_path: Path) -> None:
+    path = pin_path(tmp_path, "0" * 32)
+    advance_pin(path, PIN)
+    os.mkfifo(tmp_path / "forgotten")
+    with pytest.raises(OSError, match="No such device"):
+        forget_pin(tmp_path, "0" * 32, 7)
     assert read_pin(path) == PIN
