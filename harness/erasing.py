@@ -108,7 +108,7 @@ def plan_erasure(
             is_named = calls is None or (item.n is not None and calls[0] <= item.n <= calls[1])
             if not is_named or (fields is not None and item.field not in fields):
                 continue
-            tombstone = said.erased.get(item.digest)
+            tombstone = said.erased.get((item.run, item.digest))
             value = _value(payloads, item)
             if tombstone is None and value is None and said.is_gone(item):
                 continue

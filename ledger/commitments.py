@@ -74,26 +74,27 @@ class Tombstones:
     """What a record, and those it continues, say is gone on purpose.
 
     Attributes:
-        erased: The tombstone of each payload that was erased alone, by commitment.
+        erased: The tombstone of each payload that was erased alone, by its run and commitment.
         pruned: By run and class: the record and the number below which all is gone.
     """
 
-    erased: dict[str, Entry] = field(default_factory=dict)
+    erased: dict[tuple[RunId, str], Entry] = field(default_factory=dict)
     pruned: dict[tuple[RunId, str], list[tuple[str, int]]] = field(default_factory=dict)
     _logs: dict[str, int] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
         """Take one more entry in; records come one after the other, the oldest first."""
         self._logs.setdefault(entry.log, len(self._logs))
-        if entry.kind == "payload.erased":
-            self.erased.setdefault(entry.body["commitment"], entry)
+        if entry.kind == "payload.erased" and entry.run is not None:
+            self.erased.setdefault((entry.run, entry.body["commitment"]), entry)
         elif entry.kind == "payload.pruned" and entry.run is not None:
             marks = self.pruned.setdefault((entry.run, entry.body["class"]), [])
-            marks.append((entry.log, entry.body["before"]))
+            # What comes after a tombstone cannot have been gone when it was written.
+            marks.append((entry.log, min(entry.body["before"], entry.seq)))
 
     def is_gone(self, item: Commitment) -> bool:
         """Whether a tombstone says that this payload is gone; one in a later record covers earlier ones."""
-        if item.digest in self.erased:
+        if (item.run, item.digest) in self.erased:
             return True
         place = (self._logs[item.log], item.seq)
         return any(

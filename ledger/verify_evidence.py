@@ -140,7 +140,9 @@ class Evidence:
                 self._note_erased(entry, entry.run)
             elif entry.kind == "payload.pruned":
                 place = (entry.run, entry.body["class"])
-                self._pruned_before[place] = max(self._pruned_before.get(place, 0), entry.body["before"])
+                # What comes after a tombstone cannot have been gone when it was written.
+                before = min(entry.body["before"], entry.seq)
+                self._pruned_before[place] = max(self._pruned_before.get(place, 0), before)
 
     def finish(self) -> None:
         """Ask for what is left, and turn gaps into findings."""

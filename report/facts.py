@@ -103,7 +103,7 @@ def why_missing(run: RunRecord, reader: PayloadReader, entry: Entry, key: str, c
     for stone in run.erasures:
         if stone.kind == "payload.erased" and stone.body["commitment"] == digest:
             return f"erased on purpose, entry {stone.seq}"
-        is_below = stone.log != entry.log or entry.seq < stone.body.get("before", 0)
+        is_below = stone.log != entry.log or entry.seq < min(stone.body.get("before", 0), stone.seq)
         if stone.kind == "payload.pruned" and stone.body["class"] == cls and is_below:
             return f"pruned, entry {stone.seq}"
     return "not in this clone"

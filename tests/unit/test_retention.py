@@ -132,3 +132,18 @@ def test_what_is_due_is_old_and_what_stays_is_not_covered(
 @pytest.mark.parametrize("cls", ["args", "output", "patch", "changes"])
 def test_every_class_has_its_days(cls: str) -> None:
     assert hasattr(RetentionTable(), f"{cls}_days")
+
+
+def test_a_tombstone_covers_neither_another_run_nor_what_came_after_it() -> None:
+    """A run's key could say that everything is gone, for ever and everywhere."""
+    mine, theirs, later = output(1, 0, 1), output(2, 0, 2, run=OTHER), output(9, 0, 3)
+    erased = {"commitment": digest(2), "entry": 2, "field": "output", "reason": None}
+    pruned = {"before": 2**40, "cause": "retention", "class": "output", "count": 9}
+    entries = [
+        mine,
+        theirs,
+        entry(3, "payload.erased", NOW, **erased),
+        entry(4, "payload.pruned", NOW, **pruned),
+        later,
+    ]
+    assert gone_by_record(lambda: entries) == {RUN: {digest(1)}}
