@@ -12,6 +12,7 @@ from agentgov.cli.verify_against import compare, forget
 from agentgov.cli.verify_outside import look_outside
 from agentgov.cli.verify_show import progress_bar, show_report
 from agentgov.errors import ExitCode, UsageError
+from agentgov.harness.syncing import mirror_branches
 from agentgov.ledger.anchors import Anchor
 from agentgov.ledger.pins import pin_path, read_pin
 from agentgov.ledger.records import Place, find_records
@@ -42,7 +43,8 @@ def verify_records(
     """
     session = Session.here(bare_ok=True)
     own = local_trust(session.repo, session.state).stream_id
-    places = [p for p in find_records(session.repo) if stream in (None, p.stream_id)]
+    branches = mirror_branches(session.repo, session.state)
+    places = [p for p in find_records(session.repo, branches=branches) if stream in (None, p.stream_id)]
     if not places and not (own is not None and stream in (None, own)):
         named = "no record lies" if stream is None else f"no record {stream!a} lies"
         raise UsageError(

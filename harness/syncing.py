@@ -91,6 +91,24 @@ def choose(
     )
 
 
+def mirror_branches(repo: Repository, state: StateHome) -> list[str]:
+    """Return where the mirror branch that the protected settings name lies here, as full ref names.
+
+    In a mirror of the remote it is a branch, in a clone it is what was fetched of one.
+
+    Raises:
+        ConfigError: The settings cannot be read.
+    """
+    head = repo.head_commit()
+    adopted = find_policy(repo, state, head) if head is not None else None
+    if adopted is None or not adopted.protected or not adopted.settings.sync.mirror:
+        return []
+    ref = branch_ref(adopted.settings.sync.mirror)
+    ending = ref.removeprefix("refs/heads/")
+    listed = Git(repo.common_dir).text("for-each-ref", "--format=%(refname)", ref, f"refs/remotes/*/{ending}")
+    return listed.splitlines()
+
+
 @dataclass
 class Syncing:
     """One synchronisation, step by step; the command line asks in between.

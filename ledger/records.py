@@ -15,12 +15,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from agentgov.errors import AgentgovError, BrokenRecordError
-from agentgov.git import Git, Repository
+from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
+from agentgov.git import CatFile, Git, Repository
 
 MAX_STREAMS_BYTES: Final = 256 * 1024 * 1024
 _LEDGER = re.compile(r"refs/agentgov/(?:remotes/(?P<remote>.+)/)?ledger/(?P<id>[0-9a-f]{32})").fullmatch
 _ARCHIVE = re.compile(r"refs/agentgov/(?:remotes/(?P<remote>.+)/)?archive(?:/.+)?").fullmatch
+_MIRROR = re.compile(r"refs/agentgov/remotes/(?P<remote>.+)/mirror/(?P<branch>.+)").fullmatch
+_is_parent_line = re.compile(rb"parent ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
+MAX_COMMIT_BYTES: Final = 1024 * 1024
 _line = re.compile(
     rb"([0-9a-f]{32}) (?:0|[1-9][0-9]{0,15}) [A-Za-z0-9+/]{43}= ([0-9a-f]{40}|[0-9a-f]{64})"
 ).fullmatch
@@ -48,7 +51,8 @@ def find_records(
 
     Args:
         repository: Where to look.
-        branches: Branches that mirror records, as full ref names.
+        branches: Branches that mirror records, as full ref names; those that were fetched as mirrors are
+            found without.
         problems: Takes what is wrong with an archive, which is then passed over.
 
     Raises:
@@ -57,20 +61,22 @@ def find_records(
     git = Git(repository.common_dir)
     listed = git.lines_z("for-each-ref", "--format=%(objectname) %(refname)%00", "refs/agentgov/")
     found: dict[tuple[str, str], Place] = {}
-    archives: list[tuple[str, str]] = []
+    archives: dict[str, str] = {}
     for raw in listed:
         tip, _, name = raw.strip(b"\n").decode("utf-8", "replace").partition(" ")
-        ledger, archive = _LEDGER(name), _ARCHIVE(name)
+        ledger, archive, mirror = _LEDGER(name), _ARCHIVE(name), _MIRROR(name)
         if ledger is not None:
             place = Place(ledger["id"], tip, ledger["remote"] or "here")
             found.setdefault((place.stream_id, tip), place)
         elif archive is not None:
-            archives.append((tip, f"{archive['remote']}'s archive" if archive["remote"] else "archive"))
+            archives.setdefault(tip, f"{archive['remote']}'s archive" if archive["remote"] else "archive")
+        elif mirror is not None:
+            archives.setdefault(tip, f"{mirror['remote']}'s {mirror['branch']}")
     for branch in branches:
         commit = repository.ref(branch)
         if commit is not None:
-            archives.append((commit, branch.removeprefix("refs/heads/")))
-    for tip, where in archives:
+            archives.setdefault(commit, re.sub("^refs/(heads|remotes)/", "", branch))
+    for tip, where in archives.items():
         try:
             streams = read_streams(git, tip)
         except BrokenRecordError as error:
@@ -116,16 +122,32 @@ def _without_earlier(git: Git, places: list[Place]) -> list[Place]:
     for place in places:
         by_stream.setdefault(place.stream_id, []).append(place)
     kept = []
-    for group in by_stream.values():
-        for place in group:
-            others = (other.tip for other in group if other.tip != place.tip)
-            if not any(_is_ancestor(git, place.tip, other) for other in others):
-                kept.append(place)
+    with CatFile(git, max_bytes=MAX_COMMIT_BYTES) as objects:
+        for group in by_stream.values():
+            past = _past(objects, [place.tip for place in group]) if len(group) > 1 else set()
+            kept += [place for place in group if place.tip not in past]
     return kept
 
 
-def _is_ancestor(git: Git, old: str, new: str) -> bool:
-    return git.run("merge-base", "--is-ancestor", old, new, check=False).ok
+def _past(objects: CatFile, tips: list[str]) -> set[str]:
+    """Return what lies before some seals, each commit read once; where one cannot be read its past ends."""
+    past: set[str] = set()
+    for tip in tips:
+        commit = _parent(objects, tip) if tip not in past else None
+        while commit is not None and commit not in past:
+            past.add(commit)
+            commit = _parent(objects, commit)
+    return past
+
+
+def _parent(objects: CatFile, commit: str) -> str | None:
+    try:
+        kind, data = objects.read(commit)
+    except (BrokenRecordError, IncompleteError):
+        return None
+    headers = data.partition(b"\n\n")[0].split(b"\n")
+    parents = [match[1].decode() for match in map(_is_parent_line, headers) if match]
+    return parents[0] if kind == "commit" and len(parents) == 1 else None
 
 
 def _no_archive(commit: str) -> BrokenRecordError:

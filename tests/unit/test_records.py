@@ -66,6 +66,22 @@ def test_archived_records_are_found_and_a_damaged_archive_is_an_error(
         read_streams(Git(prepared.repo / ".git"), newest)
 
 
+def test_mirrored_records_are_found_where_they_were_fetched_and_on_the_branch_named(
+    prepared: Prepared, git: GitRunner
+) -> None:
+    ref = ledger_ref(prepared.stream_id)
+    newest, root = git(prepared.repo, "rev-parse", ref), "A" * 43 + "="
+    git(prepared.repo, "update-ref", "-d", ref)
+    commit = _archive(prepared, f"{prepared.stream_id} 19 {root} {newest}\n".encode())
+    assert find_records(discover(prepared.repo)) == []
+    git(prepared.repo, "update-ref", "refs/heads/records", commit)
+    (place,) = find_records(discover(prepared.repo), branches=["refs/heads/records"])
+    assert (place.tip, place.where) == (newest, "records")
+    git(prepared.repo, "update-ref", "refs/agentgov/remotes/origin/mirror/records", commit)
+    (place,) = find_records(discover(prepared.repo))
+    assert (place.tip, place.where) == (newest, "origin's records")
+
+
 def test_the_end_of_an_earlier_record_is_found_at_any_size_that_is_saved(prepared: Prepared) -> None:
     repository, log = discover(prepared.repo), f"agentgov/{prepared.stream_id}"
     lines = lines_of(prepared.memory())
