@@ -134,6 +134,9 @@ def new_key(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="The key file; NAME.key if left out."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='One object: {"v":1,"file":...,"key":...}.')
+    ] = False,
 ) -> None:
     """Make a witness's key, and print the lines for .agentgov/witnesses.
 
@@ -157,6 +160,9 @@ def new_key(
     path = output if output is not None else Path(f"{name}.key")
     key = WitnessKey.generate(name, os.urandom)
     key.write(path)
+    if as_json:
+        print_json({"v": JSON_VERSION, "witness": name, "key": key.public.text(), "file": str(path)})
+        return
     notes().line(f"agentgov: the key is in {path}; keep it out of the repository")
     notes().line(f"agentgov: for CI, put its one line into the secret {KEY_VARIABLE}")
     notes().line("agentgov: on the protected branch, .agentgov/witnesses gets these lines:")

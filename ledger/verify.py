@@ -300,7 +300,10 @@ class _Judgement:
         )
         seen, let_go = evidence.payloads_seen, sum(evidence.pruned.values())
         here = seen - absent - let_go - evidence.erased_seen
-        self._add("payloads", status, f"{here} of {seen} are here and are those committed to")
+        where = "lie in this clone's own store; no other was looked at"
+        if status != "--":
+            where = "are here and are those committed to"
+        self._add("payloads", status, f"{here} of {seen} {where}")
         if evidence.erased:
             shown = "; ".join(item.text() for item in evidence.erased[:_MAX_ERASED])
             more = (

@@ -171,6 +171,9 @@ def test_a_key_file_is_never_replaced_nor_printed(repo: Path, agentgov: Cli) -> 
     said = agentgov(repo, "witness", "new-key", "ci", "-o", key, code=2)
     assert key.read_bytes() == before
     assert before.decode().strip() not in said.out + said.err
+    told = agentgov(repo, "witness", "new-key", "two", "-o", repo.parent / "two.key", "--json")
+    assert told.json["key"].startswith("two+")
+    assert (repo.parent / "two.key").read_text().strip() not in told.out + told.err
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "PRIVATE+KEY+ci+00000000+BAAA", "PRIVATE+KEY+ci", "\x00"])
