@@ -23,8 +23,12 @@ from agentgov.gitnames import check_oid, hash_object
 # Requests are short: so many fit into the pipe while git waits for its answers to be taken.
 _AHEAD: Final = 32
 _PIPE_BYTES: Final = 2**20
-# Git would map every pack whole.
-_MEMORY: Final = {"core.packedGitWindowSize": "16m", "core.packedGitLimit": "64m"}
+# Git would map every pack whole, and hold a blob of any size while it prints it.
+_MEMORY: Final = {
+    "core.packedGitWindowSize": "16m",
+    "core.packedGitLimit": "64m",
+    "core.bigFileThreshold": "32m",
+}
 _running_pids: set[int] = set()
 
 
@@ -156,7 +160,10 @@ class CatFile:
         kind, size_bytes, stdout = self._header(oid)
         if self._max_bytes is not None and size_bytes > self._max_bytes:
             self._stop()
-            raise BrokenRecordError(f"object {oid} is larger than any that is written here", id="AG0018")
+            raise BrokenRecordError(
+                f"object {oid} has {size_bytes} bytes, and none here may have more than {self._max_bytes}",
+                id="AG0018",
+            )
         data = stdout.read(size_bytes)
         if len(data) != size_bytes or stdout.read(1) != b"\n":
             self._stop()

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agentgov.errors import BrokenRecordError, IncompleteError
+from agentgov.errors import AgentgovError, BrokenRecordError, IncompleteError
 from agentgov.git import ZERO_OID, CatFile, Git, ObjectFormat, hash_object, is_oid
 from agentgov.ledger.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
 from agentgov.ledger.entry import SignedEntry, parse_entry
@@ -26,7 +26,8 @@ from agentgov.ledger.wal import parse_signature
 REF_PREFIX: Final = "refs/agentgov/ledger/"
 # Seals whose trees are read together; their content is held one seal at a time.
 _WINDOW: Final = 64
-MAX_OBJECT_BYTES: Final = 2**30
+# Usual seals have less than 1 MiB. What is larger than this is neither written nor read into memory.
+MAX_OBJECT_BYTES: Final = 2**28
 _FILES: Final = ("checkpoint", "entries", "proof", "signatures")
 _is_tree_line = re.compile(rb"tree ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
 _is_parent_line = re.compile(rb"parent ([0-9a-f]{40}|[0-9a-f]{64})").fullmatch
@@ -263,10 +264,17 @@ class SealStore:
             ts: The time of its last entry, microseconds since 1970 UTC.
 
         Raises:
-            AgentgovError: AG0008 or AG0491, when git cannot write them.
+            AgentgovError: AG0008 or AG0491, when git cannot write them; AG0451, when nobody could read them.
             OSError: The disk refuses.
         """
         contents = {"checkpoint": checkpoint, "entries": entries, "proof": proof, "signatures": signatures}
+        if max(map(len, contents.values())) > MAX_OBJECT_BYTES:
+            raise AgentgovError(
+                f"more than {MAX_OBJECT_BYTES} bytes wait to be saved, too many for one seal",
+                id="AG0451",
+                where=self.ref,
+                hint="agentgov ledger restart",
+            )
         names = {name: hash_object(b"blob", data, self._format) for name, data in contents.items()}
         tree = b"".join(b"100644 %b\x00%b" % (name.encode(), bytes.fromhex(names[name])) for name in _FILES)
         size = parse_checkpoint(parse_note(checkpoint).text).size

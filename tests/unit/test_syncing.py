@@ -341,3 +341,7 @@ def test_a_seal_of_gigabytes_is_not_read(
         store.read(commit)
     store.close()
     assert caught.value.id == "AG0018"
+    assert "20000 bytes" in caught.value.message
+    with pytest.raises(AgentgovError) as refused:
+        store.write(entries=b"x" * 10_001, signatures=b"", checkpoint=b"", proof=b"", parent=None, ts=0)
+    assert refused.value.id == "AG0451"
