@@ -137,8 +137,8 @@ def test_every_class_has_its_days(cls: str) -> None:
 def test_a_tombstone_covers_neither_another_run_nor_what_came_after_it() -> None:
     """A run's key could say that everything is gone, for ever and everywhere."""
     mine, theirs, later = output(1, 0, 1), output(2, 0, 2, run=OTHER), output(9, 0, 3)
-    erased = {"commitment": digest(2), "entry": 2, "field": "output", "reason": None}
-    pruned = {"before": 2**40, "cause": "retention", "class": "output", "count": 9}
+    erased: dict[str, Any] = {"commitment": digest(2), "entry": 2, "field": "output", "reason": None}
+    pruned: dict[str, Any] = {"before": 2**40, "cause": "retention", "class": "output", "count": 9}
     entries = [
         mine,
         theirs,
