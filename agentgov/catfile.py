@@ -1,7 +1,8 @@
 """Objects read through one long-lived `git cat-file`, each checked against its own name.
 
-Rule: what is returned has been hashed here. Git trusts the index of a pack: with a swapped `.idx` it prints
-other content under a name, and says nothing.
+Rule: what is returned has been hashed here, but for what a caller asks for unhashed because it holds another
+hash of it. Git trusts the index of a pack: with a swapped `.idx` it prints other content under a name, and
+says nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Container, Generator, Iterable
 from types import TracebackType
 from typing import IO, Final
 
@@ -74,10 +75,16 @@ class CatFile:
         _check_name(oid, kind, data)
         return kind, data
 
-    def read_all(self, oids: Iterable[str]) -> Generator[tuple[str, bytes], None, None]:
+    def read_all(
+        self, oids: Iterable[str], *, unhashed: Container[str] = ()
+    ) -> Generator[tuple[str, bytes], None, None]:
         """Yield the kind and content of many objects in order, asking for some ahead of what is taken.
 
         It needs the reader for itself until it ends: read nothing else meanwhile, and from no other thread.
+
+        Args:
+            oids: Their names.
+            unhashed: Those whose content is not compared with the name; the caller has something better.
 
         Raises:
             UsageError, IncompleteError, BrokenRecordError: As `read`, when that object's turn comes.
@@ -89,20 +96,21 @@ class CatFile:
                     self._ask(b"contents", check_oid(oid))
                 waiting.append(oid)
                 if len(waiting) > _AHEAD:
-                    yield self._take_next(waiting)
+                    yield self._take_next(waiting, unhashed)
             while waiting:
-                yield self._take_next(waiting)
+                yield self._take_next(waiting, unhashed)
         finally:
             if waiting:
                 # What was asked for and not taken would be read as the answer to the next question.
                 self.close()
 
-    def _take_next(self, waiting: deque[str]) -> tuple[str, bytes]:
+    def _take_next(self, waiting: deque[str], unhashed: Container[str]) -> tuple[str, bytes]:
         oid = waiting[0]
         with self._lock:
             kind, data = self._take(oid)
         waiting.popleft()
-        _check_name(oid, kind, data)
+        if oid not in unhashed:
+            _check_name(oid, kind, data)
         return kind, data
 
     def info(self, oid: str) -> tuple[str, int] | None:

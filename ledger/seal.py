@@ -198,10 +198,18 @@ class SealStore:
             yield seal
             commit = seal.parent
 
-    def oldest_first(self, commit: str | None, *, after: str | None = None) -> Iterator[Seal]:
+    def oldest_first(
+        self, commit: str | None, *, after: str | None = None, hashed: bool = True
+    ) -> Iterator[Seal]:
         """Walk from the first seal, or the one after `after`, up to this one; raises as `read`.
 
         A few are held at a time.
+
+        Args:
+            commit: The seal to end with.
+            after: A seal in its past to begin after.
+            hashed: Compare the entries with git's name for them. Who computes the root over them and
+                compares it with the signed head knows more than that.
 
         Raises:
             BrokenRecordError: AG0228 also when `after` is not in the past of this seal.
@@ -215,9 +223,9 @@ class SealStore:
             commit = parent
         commits.reverse()
         for first in range(0, len(commits), _WINDOW):
-            yield from self._window(commits[first : first + _WINDOW])
+            yield from self._window(commits[first : first + _WINDOW], hashed)
 
-    def _window(self, commits: Sequence[tuple[str, str, str | None]]) -> Iterator[Seal]:
+    def _window(self, commits: Sequence[tuple[str, str, str | None]], hashed: bool) -> Iterator[Seal]:
         """Read some seals with few questions in turn: an answer costs less than waiting for it."""
         folders: list[dict[str, str]] = []
         fault: BrokenRecordError | IncompleteError | None = None
@@ -229,7 +237,9 @@ class SealStore:
         except (BrokenRecordError, IncompleteError) as error:
             # Those before it are good, and are to be read first.
             fault = error
-        blobs = self._objects.read_all(files[name] for files in folders for name in _FILES)
+        unhashed = frozenset() if hashed else frozenset(files["entries"] for files in folders)
+        names = (files[name] for files in folders for name in _FILES)
+        blobs = self._objects.read_all(names, unhashed=unhashed)
         for (commit, _, parent), _files in zip(commits, folders, strict=False):
             parts = {}
             for name in _FILES:

@@ -83,16 +83,17 @@ def read_record(
 
 
 def _holds(quick: QuickReading, tail: RawTail, resumed: Resume | None) -> bool:
-    if resumed is None:
-        return quick.holds(tail)
     source = quick.source
     if not isinstance(source, ResumableSource):
-        return False
+        return resumed is None and quick.holds(tail)
+    # Each seal's entries are compared with the signed head over them; git's own hash adds nothing to that.
+    if resumed is None:
+        return quick.holds(tail, source.seals(hashed=False))
     try:
         restore(quick, resumed, source.seal(resumed.seal))
     except (BrokenRecordError, IncompleteError):
         return False
-    return quick.holds(tail, source.seals(after=resumed.seal))
+    return quick.holds(tail, source.seals(after=resumed.seal, hashed=False))
 
 
 def _knows(since: Resume, tail: RawTail, sizes: frozenset[int]) -> bool:

@@ -262,7 +262,13 @@ class Report:
             return None
         if not self.entries:
             return "no entry can be relied on"
-        return f"entries 0-{self.entries - 1} hold; nothing after {self.entries - 1} can be relied on"
+        last = self.entries - 1
+        if any(check.name == "chain" and check.status == "ok" for check in self.checks):
+            # It is not what was seen before or elsewhere: a copy cannot tell by itself which one is right.
+            return (
+                f"entries 0-{last} fit together, and are not, or not all, what was seen before or elsewhere"
+            )
+        return f"entries 0-{last} hold; nothing after {last} can be relied on"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a versioned object."""

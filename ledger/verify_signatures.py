@@ -14,6 +14,8 @@ from __future__ import annotations
 import binascii
 import contextlib
 import fcntl
+import os
+import selectors
 import struct
 import subprocess
 import sys
@@ -132,7 +134,7 @@ class Helpers:
         self._jobs = max(1, min(jobs, MAX_JOBS))
         self._alone = alone
         self._helpers: list[_Helper] = []
-        self._turn = 0
+        self._answers = selectors.DefaultSelector()
         self._seen = 0
         self._wrong: int | None = None
 
@@ -147,11 +149,11 @@ class Helpers:
             self._note(first_wrong(batch))
             return
         if not self._helpers:
-            self._helpers = [_Helper() for _ in range(self._jobs)]
-        helper = self._helpers[self._turn % self._jobs]
-        self._turn += 1
-        if len(helper.waiting) >= _QUEUED:
-            self._note(helper.answer())
+            self._start()
+        # Not in turns: one that shares its core with us would keep the others waiting.
+        self._take_answers(timeout_seconds=0)
+        while (helper := min(self._helpers, key=_Helper.load)).load() >= _QUEUED:
+            self._take_answers(timeout_seconds=None)
         helper.send(batch)
 
     def wrong(self) -> int | None:
@@ -164,14 +166,14 @@ class Helpers:
         Raises:
             AgentgovError: AG0447, when a helper is gone.
         """
-        for helper in self._helpers:
-            while helper.waiting:
-                self._note(helper.answer())
+        while any(helper.load() for helper in self._helpers):
+            self._take_answers(timeout_seconds=None)
         return self._wrong
 
     def close(self) -> None:
         """End the helpers."""
         helpers, self._helpers = self._helpers, []
+        self._answers.close()
         for helper in helpers:
             helper.close()
 
@@ -179,6 +181,18 @@ class Helpers:
     def pids(self) -> Sequence[int]:
         """The helpers' process ids."""
         return [helper.process.pid for helper in self._helpers]
+
+    def _start(self) -> None:
+        self._answers.close()
+        self._answers = selectors.DefaultSelector()
+        for _ in range(self._jobs):
+            helper = _Helper()
+            self._helpers.append(helper)
+            self._answers.register(helper.answers_fd, selectors.EVENT_READ, helper)
+
+    def _take_answers(self, *, timeout_seconds: float | None) -> None:
+        for key, _ in self._answers.select(timeout_seconds):
+            self._note(key.data.answer())
 
     def _note(self, wrong: int | None) -> None:
         if wrong is not None and (self._wrong is None or wrong < self._wrong):
@@ -194,6 +208,8 @@ class _Helper:
             [sys.executable, "-P", "-m", "agentgov.ledger.verify_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # No answer may wait in a buffer of ours, where no selector sees it.
+            bufsize=0,
             cwd="/",
             env={**clean_environment(), **_MEMORY},
             # A Ctrl-C is for us; we end the helpers.
@@ -204,6 +220,16 @@ class _Helper:
             fcntl.fcntl(self._stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     @property
+    def answers_fd(self) -> int:
+        """The descriptor that answers come on."""
+        assert self.process.stdout is not None  # noqa: S101 - a pipe, for the type checker
+        return self.process.stdout.fileno()
+
+    def load(self) -> int:
+        """How many batches it has not answered yet."""
+        return len(self.waiting)
+
+    @property
     def _stdin(self) -> IO[bytes]:
         assert self.process.stdin is not None  # noqa: S101 - a pipe, for the type checker
         return self.process.stdin
@@ -211,16 +237,17 @@ class _Helper:
     def send(self, batch: Batch) -> None:
         try:
             for part in batch.parts():
-                self._stdin.write(part)
-            self._stdin.flush()
+                view = memoryview(part)
+                while view:
+                    view = view[self._stdin.write(view) :]
         except OSError:
             raise self._gone() from None
         self.waiting.append(batch.first)
 
     def answer(self) -> int | None:
-        assert self.process.stdout is not None  # noqa: S101 - a pipe, for the type checker
-        raw = self.process.stdout.read(_ANSWER.size)
-        if len(raw) != _ANSWER.size:
+        # Eight bytes are written at once, so they are read at once.
+        raw = os.read(self.answers_fd, _ANSWER.size)
+        if len(raw) != _ANSWER.size or not self.waiting:
             raise self._gone()
         first, place = self.waiting.popleft(), _ANSWER.unpack(raw)[0]
         return None if place == _GOOD else first + int(place)

@@ -157,8 +157,8 @@ class ResumableSource(RecordSource, Protocol):
         """Return one seal; raises what `SealStore` raises."""
         ...
 
-    def seals(self, *, after: str | None = None) -> Iterator[Seal]:
-        """Yield the seals after one, the oldest first."""
+    def seals(self, *, after: str | None = None, hashed: bool = True) -> Iterator[Seal]:
+        """Yield the seals after one, the oldest first; `hashed` as in `SealStore.oldest_first`."""
         ...
 
 
@@ -221,14 +221,14 @@ class RepositorySource:
         finally:
             store.close()
 
-    def seals(self, *, after: str | None = None) -> Iterator[Seal]:
+    def seals(self, *, after: str | None = None, hashed: bool = True) -> Iterator[Seal]:
         """Yield the seals, the oldest first; only those after one when it is named."""
         stream = self.stream_id()
         if stream is None:
             return
         store = SealStore(self._git, stream, self._format)
         try:
-            yield from store.oldest_first(self._tip or store.newest(), after=after)
+            yield from store.oldest_first(self._tip or store.newest(), after=after, hashed=hashed)
         finally:
             store.close()
 

@@ -53,3 +53,17 @@ def test_a_git_that_has_gone_is_an_error_and_no_end(git: Git) -> None:
         objects._process.kill()
         with pytest.raises(BrokenRecordError):
             list(answers)
+
+
+def test_what_is_asked_for_unhashed_is_not_compared_with_its_name_and_all_else_is(
+    git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [git.text("hash-object", "-w", "--stdin", input=text) for text in (b"one", b"two")]
+    monkeypatch.setattr("agentgov.catfile.hash_object", lambda *_: "0" * 40)
+    with CatFile(git) as objects:
+        assert [data for _, data in objects.read_all(names, unhashed=frozenset(names))] == [b"one", b"two"]
+        answers = objects.read_all(names, unhashed=frozenset(names[:1]))
+        assert next(answers) == ("blob", b"one")
+        with pytest.raises(BrokenRecordError) as error:
+            next(answers)
+    assert error.value.id == "AG0018"
