@@ -88,8 +88,9 @@ def command(
             if not agreed:
                 _ask(chosen, plan, yes=yes, as_json=as_json)
                 sync.remember_agreement(session.repo, session.state, chosen.agreement)
-                if stream_id is not None and _endorse(session):
-                    plan = doing.plan()
+            # A record that goes on with a new key needs a person behind it as the first one did.
+            if stream_id is not None and _endorse(session, known=agreed):
+                plan = doing.plan()
             doing.send(plan)
             doing.mirror()
     elif not as_json:
@@ -108,7 +109,7 @@ def _ask(chosen: Chosen, plan: sync.Plan, *, yes: bool, as_json: bool) -> None:
     confirm(f"Send this to {chosen.remote.name}, now and from now on?", yes=yes)
 
 
-def _endorse(session: Session) -> bool:
+def _endorse(session: Session, *, known: bool) -> bool:
     """Let this person's key stand behind the record, once; without a key it goes on, and says so."""
     from agentgov.cli.gate import home_folder
     from agentgov.harness import people
@@ -127,7 +128,8 @@ def _endorse(session: Session) -> bool:
     except AgentgovError as error:
         out = notes()
         out.line(f"agentgov: nobody's key stands behind this record yet: {error.message}")
-        out.line("  others can check it, and cannot tell whose it is      agentgov keys new")
+        if not known:
+            out.line("  others can check it, and cannot tell whose it is      agentgov keys new")
         return False
     finally:
         store.close()

@@ -72,6 +72,10 @@ def test_a_persons_key_stands_behind_the_record_from_the_first_sync_on(
     entries = git(remote, "cat-file", "-p", f"refs/agentgov/ledger/{stream_of(repo)}:entries")
     assert '"kind":"stream.endorse"' in entries
     assert "stands behind" not in agentgov(repo, "sync").err
+    agentgov(repo, "keys", "rotate")
+    assert "your key now stands behind this clone's record" in agentgov(repo, "sync").err
+    entries = git(remote, "cat-file", "-p", f"refs/agentgov/ledger/{stream_of(repo)}:entries")
+    assert '"kind":"stream.endorse"' in entries
 
 
 def test_it_is_asked_once_and_a_second_sync_sends_only_what_is_new(

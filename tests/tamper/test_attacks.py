@@ -284,6 +284,10 @@ def test_a_whole_rewrite_with_the_log_key_passes_all_but_the_pin(prepared: Prepa
     found, report = _check(forged, prepared.trust)
     assert found.code == "rewritten"
     assert report.exit_code is ExitCode.BROKEN
+    held = report.holds()
+    assert held is not None
+    assert "fit together, and are not" in held
+    assert "can be relied on" not in held
     # What a key thief can do, said plainly: without a pin nothing shows.
     blind = verify_ledger(forged, trust=replace(prepared.trust, pin=None))
     assert blind.exit_code is ExitCode.OK
