@@ -10,7 +10,9 @@ refused.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +25,9 @@ from agentgov.ledger.note import decode_base64, parse_note
 from agentgov.ledger.packfile import Kind, release, write_kept
 from agentgov.ledger.wal import parse_signature
 
+STALE_LOCK_SECONDS: Final = 5.0
+"""A lock on a record's ref that is older than this, or of the future, was left by a git that was killed."""
+_LOCK_POLL_SECONDS: Final = 0.05
 REF_PREFIX: Final = "refs/agentgov/ledger/"
 # Seals whose trees are read together; their content is held one seal at a time.
 _WINDOW: Final = 64
@@ -300,17 +305,38 @@ class SealStore:
         return hash_object(b"commit", commit, self._format)
 
     def advance(self, new: str, old: str | None) -> None:
-        """Move the ref, if it still points at `old`.
+        """Move the ref, if it still points at `old`; only under the seal lock.
 
         Raises:
-            AgentgovError: AG0008, when somebody else has moved it.
+            AgentgovError: AG0008, when somebody else has moved it, or git cannot write.
+            OSError: The disk refuses.
         """
         expected = old if old is not None else ZERO_OID[self._format]
-        self._git.run("update-ref", "--no-deref", self.ref, new, expected)
+        words = ("update-ref", "--no-deref", self.ref, new, expected)
+        if not self._git.run(*words, check=False).ok:
+            self._clear_stale_lock()
+            self._git.run(*words)
         for name in self._held:
             release(self._git, name)
         self.new_packs += self._held
         self._held = []
+
+    def _clear_stale_lock(self) -> None:
+        """Remove what a git that was killed left in the way of the ref.
+
+        Only the holder of the seal lock moves this ref, and git's own clean-up locks it for moments only.
+        """
+        if self._git.git_dir is None:
+            return
+        path = self._git.git_dir / f"{self.ref}.lock"
+        with contextlib.suppress(FileNotFoundError):
+            first = path.lstat()
+            while (now := path.lstat()).st_ino == first.st_ino and now.st_mtime_ns == first.st_mtime_ns:
+                age_seconds = time.time() - now.st_mtime
+                if not 0 <= age_seconds < STALE_LOCK_SECONDS:
+                    path.unlink()
+                    return
+                time.sleep(_LOCK_POLL_SECONDS)
 
     def close(self) -> None:
         """End the git process that reads objects."""

@@ -61,7 +61,7 @@ def test_without_any_key_the_error_names_the_commands(make_repo: MakeRepo, tmp_p
         with pytest.raises(AgentgovError) as caught:
             people.find_key(repo, home, None)
         assert caught.value.id == "AG0213"
-        assert any("ssh-keygen" in hint for hint in caught.value.hint)
+        assert any("agentgov keys new" in hint for hint in caught.value.hint)
 
 
 def test_the_first_key_stands_behind_the_record_and_a_second_does_not_replace_it(

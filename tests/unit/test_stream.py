@@ -346,3 +346,40 @@ def test_a_commit_that_is_no_seal_is_refused(make_repo: MakeRepo, git: GitRunner
             store.read(git(repo, "rev-parse", "HEAD"))
         store.close()
     assert error.value.id == "AG0228"
+
+
+@pytest.mark.parametrize("age_seconds", [3600, -3600])
+def test_a_lock_that_a_killed_git_left_on_the_ref_does_not_stop_the_record(
+    tmp_path: Path, state: StateHome, age_seconds: int
+) -> None:
+    repository = init(tmp_path / "r")
+    with open_stream(repository, state) as stream:
+        lock = repository.git_dir / f"{ledger_ref(stream.stream_id)}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        moment = lock.stat().st_mtime - age_seconds
+        os.utime(lock, (moment, moment))
+        checkpoint = stream.seal()
+        assert checkpoint is not None
+        assert not lock.exists()
+        assert stream.sealed_size == checkpoint.size
+
+
+def test_a_lock_that_somebody_still_holds_is_waited_for_and_not_taken(
+    tmp_path: Path, state: StateHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = init(tmp_path / "r")
+    waits: list[float] = []
+    with open_stream(repository, state) as stream:
+        lock = repository.git_dir / f"{ledger_ref(stream.stream_id)}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+
+        def release(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                lock.rename(lock.with_suffix(".gone"))
+
+        monkeypatch.setattr("agentgov.ledger.seal.time.sleep", release)
+        assert stream.seal() is not None
+    assert len(waits) == 3
