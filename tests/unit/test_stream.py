@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -375,11 +376,17 @@ def test_a_lock_that_somebody_still_holds_is_waited_for_and_not_taken(
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
 
-        def release(seconds: float) -> None:
-            waits.append(seconds)
-            if len(waits) == 3:
-                lock.rename(lock.with_suffix(".gone"))
+        class Clock:
+            """The module's own clock: other modules sleep as they like."""
 
-        monkeypatch.setattr("agentgov.ledger.seal.time.sleep", release)
+            time = staticmethod(time.time)
+
+            @staticmethod
+            def sleep(seconds: float) -> None:
+                waits.append(seconds)
+                if len(waits) == 3:
+                    lock.rename(lock.with_suffix(".gone"))
+
+        monkeypatch.setattr("agentgov.ledger.seal.time", Clock)
         assert stream.seal() is not None
     assert len(waits) == 3
